@@ -1,0 +1,428 @@
+/* Described rows: a type's FIELD_SQL fields as columns.
+ *
+ * What a type's statements have in common is worked out once and kept in a plan, which all
+ * connections share.
+ */
+#include "internal.h"
+
+/* The end of "UPDATE <table> SET …" for one key column. */
+struct row_update {
+	const char *key;
+	char *tail;
+	struct row_update *next;
+};
+
+struct row_plan {
+	const struct type *type;
+	struct row_plan *next;
+	size_t count;
+	const struct field *fields[DB_COLUMNS_MAX];
+	uint16_t names[DB_COLUMNS_MAX]; /* how many, of an enum */
+	char *select;			/* "SELECT a, b FROM " */
+	char *insert;			/* " (a, b) VALUES ($1, $2)" */
+	_Atomic(struct row_update *) updates;
+};
+
+/* ---- plans ------------------------------------------------------------------------------- */
+
+static struct row_plan *plan_new(const struct type *t)
+{
+	struct row_plan *p = xcalloc(1, sizeof(*p));
+	cleanup_strbuf struct strbuf columns = STRBUF_INIT, marks = STRBUF_INIT, text = STRBUF_INIT;
+
+	strbuf_init(&columns);
+	strbuf_init(&marks);
+	strbuf_init(&text);
+	p->type = t;
+	for (size_t i = 0; i < t->count; i++) {
+		const struct field *f = &t->fields[i];
+		if (!(f->flags & FIELD_SQL))
+			continue;
+		assert(p->count < DB_COLUMNS_MAX);
+		const char *comma = p->count ? ", " : "";
+		strbuf_addf(&columns, "%s%s", comma, f->name);
+		strbuf_addf(&marks, "%s$%zu", comma, p->count + 1);
+		while (f->kind == KIND_ENUM && f->names[p->names[p->count]])
+			p->names[p->count]++;
+		p->fields[p->count++] = f;
+	}
+	assert(p->count);
+	strbuf_addf(&text, "SELECT %s FROM ", columns.buf);
+	p->select = strbuf_take(&text);
+	strbuf_addf(&text, " (%s) VALUES (%s)", columns.buf, marks.buf);
+	p->insert = strbuf_take(&text);
+	atomic_init(&p->updates, NULL);
+	return p;
+}
+
+static void plan_free(struct row_plan *p)
+{
+	struct row_update *next;
+
+	for (struct row_update *u = atomic_load(&p->updates); u; u = next) {
+		next = u->next;
+		free(u->tail);
+		free(u);
+	}
+	free(p->select);
+	free(p->insert);
+	free(p);
+}
+
+void row_plans_release(struct db *db)
+{
+	for (size_t i = 0; i < ROW_PLAN_BUCKETS; i++) {
+		struct row_plan *next;
+		for (struct row_plan *p = atomic_load(&db->plans[i]); p; p = next) {
+			next = p->next;
+			plan_free(p);
+		}
+	}
+}
+
+/* Two threads may both make the plan of one type: both are kept, and it does not matter which
+ * is found. */
+static const struct row_plan *plan_get(struct db *db, const struct type *t)
+{
+	_Atomic(struct row_plan *) *bucket = &db->plans[((uintptr_t)t >> 4) % ROW_PLAN_BUCKETS];
+
+	for (struct row_plan *p = atomic_load_explicit(bucket, memory_order_acquire); p;
+	     p = p->next)
+		if (p->type == t)
+			return p;
+
+	struct row_plan *fresh = plan_new(t);
+	fresh->next = atomic_load(bucket);
+	while (!atomic_compare_exchange_weak(bucket, &fresh->next, fresh))
+		;
+	return fresh;
+}
+
+static size_t plan_column(const struct row_plan *p, const char *name)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (!strcmp(p->fields[i]->name, name))
+			return i;
+	assert(!"the key is no column of the type");
+	return 0;
+}
+
+/* The key is left out of SET: SQLite would rewrite every index that it stands in. */
+static const char *plan_update(const struct row_plan *plan, const char *key)
+{
+	struct row_plan *p =
+		(struct row_plan *)plan; /* `updates` is all that changes, atomically */
+	const char *comma = "";
+
+	for (struct row_update *u = atomic_load_explicit(&p->updates, memory_order_acquire); u;
+	     u = u->next)
+		if (!strcmp(u->key, key))
+			return u->tail;
+
+	struct row_update *fresh = xcalloc(1, sizeof(*fresh));
+	cleanup_strbuf struct strbuf tail = STRBUF_INIT;
+	size_t column = plan_column(p, key);
+
+	strbuf_init(&tail);
+	strbuf_adds(&tail, " SET ");
+	for (size_t i = 0; i < p->count; i++) {
+		if (i == column)
+			continue;
+		strbuf_addf(&tail, "%s%s = $%zu", comma, p->fields[i]->name, i + 1);
+		comma = ", ";
+	}
+	strbuf_addf(&tail, " WHERE %s = $%zu", key, column + 1);
+	fresh->key = p->fields[column]->name;
+	fresh->tail = strbuf_take(&tail);
+	fresh->next = atomic_load(&p->updates);
+	while (!atomic_compare_exchange_weak(&p->updates, &fresh->next, fresh))
+		;
+	return fresh->tail;
+}
+
+/* ---- struct to values -------------------------------------------------------------------- */
+
+static struct db_value text_value(const struct field *f, const char *s)
+{
+	return DB_TEXT(s || f->flags & FIELD_NULL ? s : "");
+}
+
+/* Until values_finish, ptr is an offset: the buffer may still move. */
+static struct db_value json_value(const struct field *f, const void *at, struct strbuf *json)
+{
+	size_t from = json->len;
+
+	if (f->kind == KIND_OBJECT && !*(const void *const *)at)
+		return text_value(f, NULL);
+	field_write(f, at, json);
+	return (struct db_value){ .kind = DB_KIND_TEXT,
+				  .ptr = (const char *)from,
+				  .len = json->len - from };
+}
+
+static void values_fill(const struct row_plan *p, const void *row, struct strbuf *json,
+			struct db_value *values)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		const struct field *f = p->fields[i];
+		const void *at = (const char *)row + f->offset;
+		int index;
+		switch (f->kind) {
+		case KIND_TEXT:
+		case KIND_ID: values[i] = text_value(f, *(const char *const *)at); break;
+		case KIND_INT:
+		case KIND_MONEY:
+		case KIND_PPM: values[i] = DB_INT(*(const int64_t *)at); break;
+		case KIND_TIME:
+			values[i] = DB_INT(*(const int64_t *)at);
+			if (!values[i].integer && f->flags & FIELD_NULL)
+				values[i] = (struct db_value){ .null_of = DB_KIND_INT };
+			break;
+		case KIND_BOOL: values[i] = DB_INT(*(const bool *)at); break;
+		case KIND_ENUM:
+			index = *(const int *)at;
+			values[i] = text_value(
+				f, index >= 0 && index < p->names[i] ? f->names[index] : NULL);
+			break;
+		case KIND_OBJECT:
+		case KIND_LIST:
+		case KIND_MAP: values[i] = json_value(f, at, json); break;
+		}
+	}
+}
+
+static void values_finish(const struct row_plan *p, const struct strbuf *json,
+			  struct db_value *values, size_t rows)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		enum field_kind kind = p->fields[i]->kind;
+		if (kind != KIND_OBJECT && kind != KIND_LIST && kind != KIND_MAP)
+			continue;
+		for (size_t row = 0; row < rows; row++) {
+			struct db_value *v = &values[row * p->count + i];
+			if (v->len)
+				v->ptr = json->buf + (uintptr_t)v->ptr;
+		}
+	}
+}
+
+/* ---- values to struct -------------------------------------------------------------------- */
+
+static int value_kind_fail(const struct field *f, const char *table, struct err *err)
+{
+	return err_set(err, ERR_INTERNAL, "%s.%s holds a value of another type", table,
+		       f->name);
+}
+
+static int enum_read(const struct field *f, struct db_value v, const char *table, int *ret,
+		     struct err *err)
+{
+	for (int i = 0; f->names[i]; i++)
+		if (!strncmp(f->names[i], v.ptr, v.len) && !f->names[i][v.len]) {
+			*ret = i;
+			return 0;
+		}
+	return err_set(
+		err, ERR_INTERNAL,
+		"%s.%s holds \"%.*s\", which this version does not know: a newer one wrote it?",
+		table, f->name, (int)MIN(v.len, (size_t)60), v.ptr);
+}
+
+static int json_read(const struct field *f, struct db_value v, const char *table,
+		     struct arena *arena, void *at, struct err *err)
+{
+	if (!field_read(f, (struct slice){ v.ptr, v.len }, arena, at, err))
+		return 0;
+	/* It was good when it was written: no fault of the caller's input. */
+	err->code = ERR_INTERNAL;
+	err->field[0] = '\0';
+	return err_wrap(err, "%s.%s", table, f->name);
+}
+
+/* `at` is zeroed. */
+static int value_read(const struct field *f, struct db_value v, const char *table,
+		      struct arena *arena, void *at, struct err *err)
+{
+	bool is_text = v.kind == DB_KIND_TEXT, is_int = v.kind == DB_KIND_INT;
+	bool absent = v.kind == DB_KIND_NULL || (is_text && !v.len);
+
+	switch (f->kind) {
+	case KIND_TEXT:
+	case KIND_ID:
+		if (v.kind == DB_KIND_NULL ||
+		    (absent && !(f->flags & (FIELD_NULL | FIELD_REQUIRED))))
+			return 0;
+		*(const char **)at = arena_strndup(arena, v.ptr, v.len);
+		return is_text ? 0 : value_kind_fail(f, table, err);
+	case KIND_INT:
+	case KIND_MONEY:
+	case KIND_PPM:
+	case KIND_TIME:
+		*(int64_t *)at = v.kind == DB_KIND_NULL ? f->def : v.integer;
+		return is_text ? value_kind_fail(f, table, err) : 0;
+	case KIND_BOOL:
+		*(bool *)at = v.integer != 0;
+		return is_text ? value_kind_fail(f, table, err) : 0;
+	case KIND_ENUM:
+		*(int *)at = (int)f->def;
+		if (is_int)
+			return value_kind_fail(f, table, err);
+		return absent ? 0 : enum_read(f, v, table, at, err);
+	case KIND_OBJECT:
+	case KIND_LIST:
+	case KIND_MAP:
+		if (is_int)
+			return value_kind_fail(f, table, err);
+		return absent ? 0 : json_read(f, v, table, arena, at, err);
+	}
+	return 0;
+}
+
+static int row_read(const struct row_plan *p, struct db_rows *rows, const char *table,
+		    struct arena *arena, void *row, struct err *err)
+{
+	memset(row, 0, p->type->size);
+	for (size_t i = 0; i < p->count; i++) {
+		const struct field *f = p->fields[i];
+		if (value_read(f, db_column(rows, (int)i), table, arena,
+			       (char *)row + f->offset, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- the four statements ----------------------------------------------------------------- */
+
+static const char *sql_join(struct db_conn *c, const char *a, const char *b, const char *d,
+			    const char *e)
+{
+	strbuf_reset(&c->sql);
+	strbuf_adds(&c->sql, a);
+	strbuf_adds(&c->sql, b);
+	strbuf_adds(&c->sql, d);
+	strbuf_adds(&c->sql, e);
+	return c->sql.buf;
+}
+
+static int select_begin(struct db_conn *c, const struct row_plan *p, const char *table,
+			const char *tail, struct db_args args, struct db_rows **ret,
+			struct err *err)
+{
+	return db_query(c, sql_join(c, p->select, table, " ", tail), args, ret, err);
+}
+
+int db_select(struct db_conn *c, const struct type *t, const char *table, const char *tail,
+	      struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,
+	      struct err *err)
+{
+	const struct row_plan *p = plan_get(c->db, t);
+	cleanup_rows struct db_rows *rows = NULL;
+	cleanup_free char *items = NULL;
+	size_t len = 0, cap = 0;
+	int got;
+
+	if (select_begin(c, p, table, tail, args, &rows, err))
+		return -1;
+	while ((got = db_next(rows, err)) > 0) {
+		if (len == cap) {
+			cap = cap ? cap * 2 : 16;
+			items = xreallocarray(items, cap, t->size);
+		}
+		if (row_read(p, rows, table, arena, items + len * t->size, err))
+			return -1;
+		len++;
+	}
+	if (got < 0)
+		return -1;
+
+	void *copy = arena_alloc_array(arena, MAX(len, (size_t)1), t->size);
+	if (len)
+		memcpy(copy, items, len * t->size);
+	*ret_items = copy;
+	*ret_len = len;
+	return 0;
+}
+
+/* Only an id is shown: another argument may be a secret's hash. */
+static int not_found(const char *table, struct db_args args, struct err *err)
+{
+	char id[ID_SIZE] = "";
+
+	if (args.len && args.items[0].kind == DB_KIND_TEXT && args.items[0].len == ID_LEN)
+		memcpy(id, args.items[0].ptr, ID_LEN);
+	if (id_valid(id, NULL))
+		return err_set(err, ERR_NOT_FOUND, "no %s %s", table, id);
+	return err_set(err, ERR_NOT_FOUND, "no %s like that", table);
+}
+
+int db_get(struct db_conn *c, const struct type *t, const char *table, const char *tail,
+	   struct db_args args, struct arena *arena, void *ret, struct err *err)
+{
+	const struct row_plan *p = plan_get(c->db, t);
+	cleanup_rows struct db_rows *rows = NULL;
+
+	if (select_begin(c, p, table, tail, args, &rows, err))
+		return -1;
+	int got = db_next(rows, err);
+	if (got < 0)
+		return -1;
+	if (!got)
+		return not_found(table, args, err);
+
+	void *row = arena_alloc(arena, t->size);
+	if (row_read(p, rows, table, arena, row, err))
+		return -1;
+	got = db_next(rows, err);
+	if (got)
+		return got < 0 ? -1
+			       : err_set(err, ERR_INTERNAL,
+					 "more than one %s where there is one: %.100s", table,
+					 tail);
+	memcpy(ret, row, t->size);
+	return 0;
+}
+
+int db_insert(struct db_conn *c, const struct type *t, const char *table, const void *value,
+	      struct err *err)
+{
+	return db_insert_many(c, t, table, value, 1, err);
+}
+
+int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
+		   const void *values, size_t count, struct err *err)
+{
+	const struct row_plan *p = plan_get(c->db, t);
+	const char *sql = sql_join(c, "INSERT INTO ", table, p->insert, "");
+	struct db_value some[4 * DB_COLUMNS_MAX];
+	const size_t chunk = ARRAY_LEN(some) / p->count;
+
+	for (size_t at = 0; at < count; at += chunk) {
+		size_t n = MIN(chunk, count - at);
+		strbuf_reset(&c->json);
+		for (size_t i = 0; i < n; i++)
+			values_fill(p, (const char *)values + (at + i) * t->size, &c->json,
+				    some + i * p->count);
+		values_finish(p, &c->json, some, n);
+		if (db_exec_batch(c, sql, some, p->count, n, NULL, err))
+			return -1;
+	}
+	return 0;
+}
+
+int db_update(struct db_conn *c, const struct type *t, const char *table, const char *key,
+	      const void *value, struct err *err)
+{
+	const struct row_plan *p = plan_get(c->db, t);
+	const char *sql = sql_join(c, "UPDATE ", table, plan_update(p, key), "");
+	struct db_value values[DB_COLUMNS_MAX];
+	int64_t changed;
+
+	strbuf_reset(&c->json);
+	values_fill(p, value, &c->json, values);
+	values_finish(p, &c->json, values, 1);
+	if (db_exec(c, sql, (struct db_args){ values, p->count }, &changed, err))
+		return -1;
+	if (!changed)
+		return err_set(err, ERR_NOT_FOUND, "no %s with this %s", table, key);
+	return 0;
+}

@@ -1,0 +1,295 @@
+/* Described rows: every kind there and back, on both stores. */
+#include "stores.h"
+
+#include "../internal.h"
+
+struct port {
+	int64_t number;
+	const char *secret;
+};
+static const struct field port_fields[] = {
+	FIELD_INT(struct port, number, 1, 65535, 0, FIELD_REQUIRED, "Its number."),
+	FIELD_TEXT(struct port, secret, 0, 40, FIELD_SECRET, "Known to its owner."),
+};
+static TYPE(port, port, "A port.");
+
+enum color { COLOR_RED, COLOR_GREEN };
+static const char *const color_names[] = { "red", "green", NULL };
+
+struct thing {
+	const char *id, *owner, *name, *note, *label;
+	int64_t count, price_uusd, share_ppm, made_at, gone_at;
+	bool live;
+	int color;
+	const struct port *port, *spare;
+	LIST(struct port) ports;
+	struct text_list words;
+	struct text_map env;
+	const char *passing; /* no column */
+};
+static const struct field thing_fields[] = {
+	FIELD_ID(struct thing, id, "th", FIELD_SQL | FIELD_REQUIRED, "This."),
+	FIELD_ID(struct thing, owner, "ow", FIELD_SQL | FIELD_NULL, "Whose."),
+	FIELD_TEXT(struct thing, name, 0, 40, FIELD_SQL | FIELD_REQUIRED, "Its name."),
+	FIELD_TEXT(struct thing, note, 0, 400, FIELD_SQL, "About it."),
+	FIELD_TEXT(struct thing, label, 0, 40, FIELD_SQL | FIELD_NULL | FIELD_HIDDEN,
+		   "Not shown."),
+	FIELD_INT(struct thing, count, INT64_MIN, INT64_MAX, 0, FIELD_SQL, "How many."),
+	FIELD_MONEY(struct thing, price_uusd, FIELD_SQL, "For one."),
+	FIELD_PPM(struct thing, share_ppm, FIELD_SQL, "Of all."),
+	FIELD_TIME(struct thing, made_at, FIELD_SQL, "Since."),
+	FIELD_TIME(struct thing, gone_at, FIELD_SQL | FIELD_NULL, "Until."),
+	FIELD_BOOL(struct thing, live, FIELD_SQL, "Whether."),
+	FIELD_ENUM(struct thing, color, color_names, COLOR_RED, FIELD_SQL, "As painted."),
+	FIELD_OBJECT(struct thing, port, &port_type, FIELD_SQL, "The main one."),
+	FIELD_OBJECT(struct thing, spare, &port_type, FIELD_SQL | FIELD_NULL | FIELD_SECRET,
+		     "Another."),
+	FIELD_LIST(struct thing, ports, &port_type, 8, FIELD_SQL, "All."),
+	FIELD_TEXTS(struct thing, words, 8, 40, FIELD_SQL, "Some."),
+	FIELD_MAP(struct thing, env, 8, 400, FIELD_SQL, "Named ones."),
+	FIELD_TEXT(struct thing, passing, 0, 40, 0, "Not stored."),
+};
+static TYPE(thing, thing, "A thing.");
+
+static const char tables[] =
+	"CREATE TABLE thing (id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL,\n"
+	" note TEXT NOT NULL, label TEXT, count BIGINT NOT NULL, price_uusd BIGINT NOT NULL,\n"
+	" share_ppm BIGINT NOT NULL, made_at BIGINT NOT NULL, gone_at BIGINT,\n"
+	" live BIGINT NOT NULL, color TEXT NOT NULL, port TEXT NOT NULL, spare TEXT,\n"
+	" ports TEXT NOT NULL, words TEXT NOT NULL, env TEXT NOT NULL);\n";
+
+#define ID1   "th_01jdq3k5v8e4r9t0m2n6p7a1bc"
+#define ID2   "th_01jdq3k5v8e4r9t0m2n6p7a1bd"
+#define OWNER "ow_01jdq3k5v8e4r9t0m2n6p7a1bc"
+
+static const struct port main_port = { .number = 80, .secret = "s3cret" };
+static const struct thing full = {
+	.id = ID1,
+	.owner = OWNER,
+	.name = "caf\xc3\xa9 \"x\" \\ 'y'",
+	.note = "line\nline",
+	.label = "",
+	.count = INT64_MIN,
+	.price_uusd = 250000,
+	.share_ppm = 999999,
+	.made_at = 1700000000123,
+	.gone_at = 1700000000999,
+	.live = true,
+	.color = COLOR_GREEN,
+	.port = &main_port,
+	.spare = &main_port,
+	.ports = { (struct port[]){ { 1, NULL }, { 65535, "t" } }, 2 },
+	.words = { (const char *[]){ "", "a,b", "\"" }, 3 },
+	.env = { (struct text_map_item[]){ { "B", "2" }, { "A", "" } }, 2 },
+	.passing = "by",
+};
+static const struct thing empty = { .id = ID2, .name = "" };
+
+static int insert(struct db_conn *c, void *arg, struct err *err)
+{
+	return db_insert(c, &thing_type, "thing", arg, err);
+}
+
+static int update(struct db_conn *c, void *arg, struct err *err)
+{
+	return db_update(c, &thing_type, "thing", "id", arg, err);
+}
+
+static void assert_full(const struct thing *t)
+{
+	assert_string_equal(t->owner, OWNER);
+	assert_string_equal(t->name, full.name);
+	assert_string_equal(t->note, full.note);
+	assert_string_equal(t->label, "");
+	assert_true(t->count == INT64_MIN);
+	assert_int_equal(t->price_uusd, 250000);
+	assert_int_equal(t->share_ppm, 999999);
+	assert_true(t->made_at == full.made_at && t->gone_at == full.gone_at);
+	assert_true(t->live);
+	assert_int_equal(t->color, COLOR_GREEN);
+	assert_int_equal(t->port->number, 80);
+	assert_string_equal(t->port->secret, "s3cret");
+	assert_string_equal(t->spare->secret, "s3cret");
+	assert_int_equal(t->ports.len, 2);
+	assert_int_equal(t->ports.items[1].number, 65535);
+	assert_null(t->ports.items[0].secret);
+	assert_int_equal(t->words.len, 3);
+	assert_string_equal(t->words.items[1], "a,b");
+	assert_int_equal(t->env.len, 2);
+	assert_string_equal(t->env.items[0].key, "B");
+	assert_string_equal(text_map_find(&t->env, "A"), "");
+	assert_null(t->passing);
+}
+
+static void assert_empty(const struct thing *t)
+{
+	assert_null(t->owner);
+	assert_string_equal(t->name, "");
+	assert_null(t->note);
+	assert_null(t->label);
+	assert_true(!t->count && !t->made_at && !t->gone_at && !t->live);
+	assert_int_equal(t->color, COLOR_RED);
+	assert_true(!t->port && !t->spare && !t->ports.len && !t->words.len && !t->env.len);
+}
+
+static void all_kinds(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct thing one, *items;
+	struct err err;
+	void *found;
+	size_t len;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	assert_ok(db_tx(s->conn, insert, (void *)&full, &err));
+	assert_ok(db_tx(s->conn, insert, (void *)&empty, &err));
+	assert_ok(db_select(s->conn, &thing_type, "thing", "ORDER BY id", DB_NO_ARGS, &arena,
+			    &found, &len, &err));
+	items = found;
+	assert_int_equal(len, 2);
+	assert_full(&items[0]);
+	assert_empty(&items[1]);
+
+	/* as other statements see it */
+	assert_int_equal(
+		test_store_int(
+			s, "SELECT count(*) FROM thing WHERE id = '" ID2
+			   "' AND owner IS NULL AND note = ''"
+			   " AND label IS NULL AND made_at = 0 AND gone_at IS NULL AND live = 0"
+			   " AND color = 'red' AND port = '' AND spare IS NULL AND ports = '[]'"
+			   " AND words = '[]' AND env = '{}'"),
+		1);
+	assert_int_equal(
+		test_store_int(s,
+			       "SELECT count(*) FROM thing WHERE color = 'green' AND live = 1"
+			       " AND words = '[\"\",\"a,b\",\"\\\"\"]'"
+			       " AND env = '{\"B\":\"2\",\"A\":\"\"}'"),
+		1);
+
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE id = $1", DB_ARGS(DB_TEXT(ID1)),
+			 &arena, &one, &err));
+	assert_full(&one);
+	assert_ok(db_select(s->conn, &thing_type, "thing", "WHERE id = 'x'", DB_NO_ARGS, &arena,
+			    &found, &len, &err));
+	assert_int_equal(len, 0);
+	assert_non_null(found);
+}
+
+static void get_and_update(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct thing one = { .id = "untouched" }, changed;
+	struct err err;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	assert_ok(db_tx(s->conn, insert, (void *)&full, &err));
+	assert_fails(db_get(s->conn, &thing_type, "thing", "WHERE id = $1",
+			    DB_ARGS(DB_TEXT(ID2)), &arena, &one, &err),
+		     ERR_NOT_FOUND);
+	assert_string_equal(err.text, "no thing " ID2);
+	assert_string_equal(one.id, "untouched");
+	assert_fails(db_get(s->conn, &thing_type, "thing", "WHERE label = $1",
+			    DB_ARGS(DB_TEXT("s3cret")), &arena, &one, &err),
+		     ERR_NOT_FOUND);
+	assert_string_equal(err.text, "no thing like that");
+
+	changed = empty;
+	assert_fails(db_tx(s->conn, update, &changed, &err), ERR_NOT_FOUND);
+	changed.id = ID1;
+	assert_ok(db_tx(s->conn, update, &changed, &err));
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE id = $1", DB_ARGS(DB_TEXT(ID1)),
+			 &arena, &one, &err));
+	assert_empty(&one);
+	assert_ok(db_tx(s->conn, update, (void *)&full, &err));
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE id = $1", DB_ARGS(DB_TEXT(ID1)),
+			 &arena, &one, &err));
+	assert_full(&one);
+
+	assert_fails(db_tx(s->conn, insert, (void *)&full, &err), ERR_CONFLICT);
+	assert_ok(db_tx(s->conn, insert, (void *)&empty, &err));
+	assert_fails(db_get(s->conn, &thing_type, "thing", "", DB_NO_ARGS, &arena, &one, &err),
+		     ERR_INTERNAL);
+}
+
+struct many {
+	struct thing *items;
+	size_t len;
+};
+
+static int insert_many(struct db_conn *c, void *arg, struct err *err)
+{
+	struct many *m = arg;
+	return db_insert_many(c, &thing_type, "thing", m->items, m->len, err);
+}
+
+static void many_at_once(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct many m = { .len = 1000 };
+	struct thing one;
+	struct err err;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	m.items = arena_array(&arena, struct thing, m.len);
+	for (size_t i = 0; i < m.len; i++) {
+		m.items[i] = i % 2 ? empty : full;
+		m.items[i].id = arena_printf(&arena, "th_%026zu", i);
+		m.items[i].count = (int64_t)i;
+	}
+	assert_ok(db_tx(s->conn, insert_many, &m, &err));
+	assert_int_equal(test_store_int(s, "SELECT count(*) FROM thing"), 1000);
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE count = 777", DB_NO_ARGS, &arena,
+			 &one, &err));
+	assert_string_equal(one.id, m.items[777].id);
+	assert_empty(&(struct thing){ .name = one.name, .note = one.note });
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE count = 998", DB_NO_ARGS, &arena,
+			 &one, &err));
+	one.count = full.count;
+	assert_full(&one);
+}
+
+static void broken_columns(void **state)
+{
+	static const struct {
+		const char *sql, *text;
+	} cases[] = {
+		{ "UPDATE thing SET color = 'mauve';\n", "thing.color holds \"mauve\"" },
+		{ "UPDATE thing SET ports = '[{\"number\":0}]';\n", "thing.ports" },
+		{ "UPDATE thing SET env = 'x';\n", "thing.env" },
+	};
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct thing one;
+	struct err err;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		test_store_run(s, "DELETE FROM thing;\n");
+		assert_ok(db_tx(s->conn, insert, (void *)&full, &err));
+		test_store_run(s, cases[i].sql);
+		assert_fails(db_get(s->conn, &thing_type, "thing", "", DB_NO_ARGS, &arena, &one,
+				    &err),
+			     ERR_INTERNAL);
+		if (!str_starts(err.text, cases[i].text))
+			fail_msg("%s", err.text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST_BOTH(all_kinds),
+		TEST_BOTH(get_and_update),
+		TEST_BOTH(many_at_once),
+		TEST_BOTH(broken_columns),
+	};
+
+	return test_stores_run("db-row", tests, ARRAY_LEN(tests));
+}
