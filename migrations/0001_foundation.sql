@@ -89,6 +89,7 @@ CREATE TABLE workers (
 );
 CREATE INDEX workers_by_org ON workers (org_id, joined_ms);
 CREATE INDEX workers_by_seen ON workers (seen_ms) WHERE state = 'online';
+CREATE INDEX workers_offline ON workers (id) WHERE state = 'offline';
 CREATE UNIQUE INDEX workers_by_key ON workers (public_key) WHERE state <> 'left';
 
 -- A device belongs to one worker of the network: its uuid cannot be shown by a second one.
@@ -171,9 +172,10 @@ CREATE TABLE workloads (
 	worker_id TEXT,
 	updated_ms BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX workloads_by_org ON workloads (org_id, created_ms, id);
-CREATE INDEX workloads_by_name ON workloads (org_id, name);
-CREATE INDEX workloads_living ON workloads (org_id, created_ms, id) WHERE ended_ms = 0;
+-- Ids begin with the time: their order is that of creation.
+CREATE INDEX workloads_by_org ON workloads (org_id, id);
+CREATE INDEX workloads_by_name ON workloads (name, id);
+CREATE INDEX workloads_living ON workloads (org_id, id) WHERE ended_ms = 0;
 CREATE INDEX workloads_by_end ON workloads (ended_ms) WHERE ended_ms > 0;
 
 -- The secrets of a workload's specification, sealed with the server's key and read only for its worker.
@@ -197,8 +199,8 @@ CREATE TABLE replicas (
 	updated_ms BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
-CREATE INDEX replicas_by_state ON replicas (state, not_before_ms);
-CREATE INDEX replicas_pending ON replicas (not_before_ms, id) WHERE state = 'pending';
+CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
+CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending';
 
 CREATE TABLE leases (
 	id TEXT NOT NULL PRIMARY KEY,
@@ -264,9 +266,9 @@ CREATE UNIQUE INDEX leases_by_replica ON leases (replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
 CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
-CREATE INDEX leases_living ON leases (state, id) WHERE state <> 'ended';
+CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
-CREATE INDEX leases_by_settlement ON leases (settled_at_ms) WHERE state <> 'ended';
+CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
 CREATE INDEX leases_by_workload ON leases (workload_id, generation);
 CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
 CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
@@ -289,7 +291,7 @@ CREATE TABLE inputs (
 	expires_ms BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX inputs_by_org ON inputs (org_id, created_ms);
-CREATE INDEX inputs_by_expiry ON inputs (expires_ms) WHERE expires_ms > 0;
+CREATE INDEX inputs_by_expiry ON inputs (expires_ms);
 
 CREATE TABLE results (
 	id TEXT NOT NULL PRIMARY KEY,
@@ -305,7 +307,7 @@ CREATE TABLE results (
 );
 CREATE UNIQUE INDEX results_by_lease ON results (lease_id, path);
 CREATE INDEX results_by_workload ON results (workload_id);
-CREATE INDEX results_by_expiry ON results (expires_ms) WHERE expires_ms > 0;
+CREATE INDEX results_by_expiry ON results (expires_ms);
 
 CREATE TABLE receipts (
 	id TEXT NOT NULL PRIMARY KEY,
@@ -394,11 +396,13 @@ CREATE TABLE events (
 	text TEXT NOT NULL DEFAULT '',
 	seq BIGINT,
 	at_ms BIGINT NOT NULL,
+	-- Counts the events of one process, for the order of those of one millisecond.
+	made BIGINT NOT NULL DEFAULT 0,
 	prev_hash TEXT,
 	hash TEXT
 );
-CREATE UNIQUE INDEX events_by_seq ON events (seq);
-CREATE INDEX events_unnumbered ON events (at_ms, id) WHERE seq IS NULL;
+CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
+CREATE INDEX events_unnumbered ON events (at_ms, made, id) WHERE seq IS NULL;
 CREATE INDEX events_by_org ON events (org_id, seq);
 CREATE INDEX events_by_subject ON events (subject, seq);
 

@@ -123,11 +123,11 @@ char *arena_strndup(struct arena *a, const char *s, size_t len)
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
 	va_list ap;
-	char *s;
+	char none[1], *s;
 	int len;
 
 	va_start(ap, fmt);
-	len = vsnprintf(NULL, 0, fmt, ap);
+	len = vsnprintf(none, sizeof(none), fmt, ap);
 	va_end(ap);
 	assert(len >= 0);
 	s = arena_alloc(a, (size_t)len + 1);
