@@ -184,7 +184,7 @@ extern const char *const workload_kind_names[], *const workload_state_names[];
 bool workload_state_is_final(enum workload_state s);
 
 struct registry_login { const char *username, *secret; };
-struct workload_input { const char *id, *name; };  /* uploaded before (a tar), unpacked read-only under /in/<name> */
+struct workload_input { const char *id, *name; };  /* uploaded before: a tar of one file or folder of that name, read-only as /in/<name> */
 struct readiness { struct text_list command; int64_t timeout_s; };
 struct workload_spec {
 	int kind;

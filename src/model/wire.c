@@ -131,8 +131,8 @@ TYPE(observed, observed, "The answer to an observation.");
 
 static const struct field desired_input_fields[] = {
 	FIELD_ID(struct desired_input, id, "in", OUT_SET, "The archive."),
-	FIELD_TEXT(struct desired_input, name, 1, NAME_MAX_BYTES, OUT_SET | FIELD_LINE,
-		   "It is unpacked, read-only, under /in/<name>."),
+	FIELD_TEXT(struct desired_input, name, 1, 255, OUT_SET | FIELD_LINE,
+		   "The one file or folder that the archive holds; it appears, read-only, as /in/<name>."),
 	FIELD_TEXT(struct desired_input, sha256, HEX32_BYTES, HEX32_BYTES, OUT_SET | FIELD_LINE,
 		   "SHA-256 of the archive, hexadecimal."),
 	FIELD_INT(struct desired_input, size_bytes, 0, COUNT_MAX, 0, FIELD_OUT,

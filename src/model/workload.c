@@ -15,13 +15,20 @@ TYPE(registry_login, registry_login, "Access to a private image.");
 static const struct field workload_input_fields[] = {
 	FIELD_ID(struct workload_input, id, "in", FIELD_REQUIRED,
 		 "A tar archive uploaded before."),
-	FIELD_TEXT(struct workload_input, name, 1, NAME_MAX_BYTES, FIELD_REQUIRED | FIELD_LINE,
-		   "It is unpacked, read-only, under /in/<name>."),
+	FIELD_TEXT(struct workload_input, name, 1, 255, FIELD_REQUIRED | FIELD_LINE,
+		   "File or folder that the archive holds; it appears, read-only, as /in/<name>."),
 };
 
 static int workload_input_check(const void *value, struct err *err)
 {
-	return check_label("name", ((const struct workload_input *)value)->name, err);
+	const char *name = ((const struct workload_input *)value)->name;
+
+	if (strchr(name, '/') || str_eq(name, ".") || str_eq(name, ".."))
+		return err_set_field(err, "name",
+				     "'%.64s' is not the name of a file: leave out the '/', and "
+				     "it is neither \".\" nor \"..\"",
+				     name);
+	return 0;
 }
 TYPE_CHECK(workload_input, workload_input, workload_input_check,
 	   "Files that a workload reads.");

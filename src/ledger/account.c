@@ -1,0 +1,254 @@
+/* Accounts: who has which, and what is on them. */
+#include "../codec/codec.h"
+#include "internal.h"
+
+int64_t account_balance(const struct account *a)
+{
+	return a->credits_posted - a->debits_posted;
+}
+
+int64_t account_available(const struct account *a)
+{
+	return account_balance(a) - a->debits_pending;
+}
+
+/* ---- ids ---- */
+
+/* Of a SHA-256 over the parts.  What is made about one thing at one time stands together in the
+ * indexes, and is still in memory: so the id begins with the time of the subject's id, like one
+ * of base.h's. */
+static void id_hash(const char kind[static 2], const char *subject, const char *const *parts,
+		    size_t count, char ret[static ID_SIZE])
+{
+	static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
+	uint8_t hash[SHA256_SIZE];
+	struct sha256 s;
+	unsigned __int128 n = 0;
+
+	sha256_init(&s);
+	for (size_t i = 0; i < count; i++) /* with its end, so that parts do not run together */
+		sha256_update(&s, parts[i] ? parts[i] : "",
+			      strlen(parts[i] ? parts[i] : "") + 1);
+	sha256_final(&s, hash);
+	for (size_t i = 0; i < 16; i++)
+		n = n << 8 | hash[i];
+	if (subject && id_valid(subject, NULL))
+		n = (unsigned __int128)id_time_ms(subject) << 80 | n >> 48;
+	ret[0] = kind[0];
+	ret[1] = kind[1];
+	ret[2] = '_';
+	for (size_t i = ID_LEN - 1; i >= 3; i--) {
+		ret[i] = alphabet[n & 31];
+		n >>= 5;
+	}
+	ret[ID_LEN] = '\0';
+}
+
+void ledger_id(const char *purpose, const char *subject, int64_t number,
+	       char ret[static ID_SIZE])
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRId64, number);
+	id_hash("tr", subject, (const char *const[]){ purpose, subject, text }, 3, ret);
+}
+
+static void account_name(const struct account_spec *spec, char *ret, size_t size)
+{
+	static const char *const names[] = {
+		[ACCOUNT_CUSTOMER] = "customer", [ACCOUNT_PROVIDER] = "provider",
+		[ACCOUNT_ESCROW] = "escrow:",	 [ACCOUNT_FEE] = "fee",
+		[ACCOUNT_EXTERNAL] = "external",
+	};
+	int len = snprintf(ret, size, "%s%s", names[spec->kind],
+			   spec->kind == ACCOUNT_ESCROW ? spec->subject : "");
+
+	assert(len > 0 && (size_t)len < size);
+}
+
+static const char *account_org(const struct account_spec *spec)
+{
+	bool network = spec->kind == ACCOUNT_FEE || spec->kind == ACCOUNT_EXTERNAL;
+
+	assert(network || !str_empty(spec->org_id));
+	return network ? NULL : spec->org_id;
+}
+
+void ledger_account_id(enum ledger_account_kind kind, const char *org_id, const char *subject,
+		       char ret[static ID_SIZE])
+{
+	const struct account_spec spec = { kind, org_id, subject };
+	char name[128];
+
+	account_name(&spec, name, sizeof(name));
+	id_hash("ac", kind == ACCOUNT_ESCROW ? subject : account_org(&spec),
+		(const char *const[]){ "account", account_org(&spec), name, LEDGER_CURRENCY },
+		4, ret);
+}
+
+/* ---- the table ---- */
+
+static int by_id(const void *a, const void *b)
+{
+	return strcmp(((const struct account *)a)->id, ((const struct account *)b)->id);
+}
+
+const struct account *account_find(const struct account *sorted, size_t len, const char *id)
+{
+	const struct account key = { .id = id };
+
+	return len ? bsearch(&key, sorted, len, sizeof(key), by_id) : NULL;
+}
+
+static struct account account_make(const struct account_spec *spec, const char *id,
+				   int64_t now_ms, struct arena *arena)
+{
+	char name[128];
+	bool limited = spec->kind == ACCOUNT_CUSTOMER || spec->kind == ACCOUNT_ESCROW;
+
+	account_name(spec, name, sizeof(name));
+	return (struct account){ .id = id,
+				 .org_id = arena_strdup(arena, account_org(spec)),
+				 .name = arena_strdup(arena, name),
+				 .currency = LEDGER_CURRENCY,
+				 .created_ms = now_ms,
+				 .debits_must_not_exceed_credits = limited };
+}
+
+static int accounts_insert(struct db_conn *c, const struct account *made, size_t len,
+			   struct err *err)
+{
+	if (!len || db_insert_many(c, &account_type, "accounts", made, len, err) == 0)
+		return 0;
+	/* They were not there a moment ago: somebody else makes them.  An unknown organisation
+	 * conflicts for good. */
+	if (err->code == ERR_CONFLICT && strstr(err->text, "accounts"))
+		err->code = strstr(err->text, "foreign") || strstr(err->text, "FOREIGN")
+				    ? ERR_CONFLICT
+				    : ERR_RETRY;
+	return err_wrap(err, "account %s", made[0].name);
+}
+
+int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t count,
+		    int64_t now_ms, struct arena *arena, struct account *ret, struct err *err)
+{
+	const char **ids = arena_array(arena, const char *, count);
+	struct account *there, *made = arena_array(arena, struct account, count);
+	size_t len, made_len = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		char id[ID_SIZE];
+
+		ledger_account_id(specs[i].kind, specs[i].org_id, specs[i].subject, id);
+		ids[i] = arena_strdup(arena, id);
+	}
+	if (in_select(c, IN_ACCOUNTS_ID, ids, count, arena, (void **)&there, &len, err) < 0)
+		return -1;
+	if (len)
+		qsort(there, len, sizeof(*there), by_id);
+	for (size_t i = 0; i < count; i++)
+		if (!account_find(there, len, ids[i]))
+			made[made_len++] = account_make(&specs[i], ids[i], now_ms, arena);
+	if (made_len)
+		qsort(made, made_len, sizeof(*made), by_id);
+	for (size_t i = 1, kept = made_len ? 1 : 0, all = made_len; i < all; i++) {
+		if (!str_eq(made[kept - 1].id, made[i].id))
+			made[kept++] = made[i];
+		made_len = kept;
+	}
+	if (accounts_insert(c, made, made_len, err) < 0)
+		return -1;
+	for (size_t i = 0; i < count; i++) {
+		const struct account *a = account_find(there, len, ids[i]);
+
+		ret[i] = a ? *a : *account_find(made, made_len, ids[i]);
+	}
+	return 0;
+}
+
+int ledger_account(struct db_conn *c, enum ledger_account_kind kind, const char *org_id,
+		   const char *subject, int64_t now_ms, struct arena *arena,
+		   struct account *ret, struct err *err)
+{
+	const struct account_spec spec = { kind, org_id, subject };
+	struct account a;
+
+	if (accounts_ensure(c, &spec, 1, now_ms, arena, &a, err) < 0)
+		return -1;
+	*ret = a;
+	return 0;
+}
+
+int ledger_account_get(struct db_conn *c, const char *id, struct arena *arena,
+		       struct account *ret, struct err *err)
+{
+	return db_get(c, &account_type, "accounts", "WHERE id = $1", DB_ARGS(DB_TEXT(id)),
+		      arena, ret, err);
+}
+
+/* ---- lookups by many keys ---- */
+
+#define IN_1 "($1)"
+#define IN_8 "($1, $2, $3, $4, $5, $6, $7, $8)"
+/* clang-format off */
+#define IN_64 \
+	"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, " \
+	"$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, " \
+	"$33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, " \
+	"$49, $50, $51, $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64)"
+/* clang-format on */
+
+static const size_t in_sizes[] = { 1, 8, 64 };
+static const struct {
+	const struct type *type;
+	const char *table, *tails[ARRAY_LEN(in_sizes)];
+} in_columns[] = {
+	[IN_ACCOUNTS_ID] = { &account_type,
+			     "accounts",
+			     { "WHERE id IN " IN_1, "WHERE id IN " IN_8,
+			       "WHERE id IN " IN_64 } },
+	[IN_TRANSFERS_ID] = { &transfer_type,
+			      "transfers",
+			      { "WHERE id IN " IN_1, "WHERE id IN " IN_8,
+				"WHERE id IN " IN_64 } },
+	[IN_TRANSFERS_PENDING_ID] = { &transfer_type,
+				      "transfers",
+				      { "WHERE pending_id IN " IN_1,
+					"WHERE pending_id IN " IN_8,
+					"WHERE pending_id IN " IN_64 } },
+};
+
+int in_select(struct db_conn *c, enum in_column column, const char *const *texts, size_t count,
+	      struct arena *arena, void **ret_items, size_t *ret_len, struct err *err)
+{
+	const struct type *type = in_columns[column].type;
+	struct db_value values[64];
+	char *all = NULL;
+	size_t all_len = 0;
+
+	for (size_t at = 0; at < count;) {
+		size_t size = 0, left = count - at, len;
+		void *items;
+
+		while (size + 1 < ARRAY_LEN(in_sizes) && in_sizes[size] < left)
+			size++;
+		/* The last text fills up the places that are left: it is found once all the
+		 * same. */
+		for (size_t i = 0; i < in_sizes[size]; i++)
+			values[i] = DB_TEXT(texts[MIN(at + i, count - 1)]);
+		if (db_select(c, type, in_columns[column].table, in_columns[column].tails[size],
+			      (struct db_args){ values, in_sizes[size] }, arena, &items, &len,
+			      err) < 0)
+			return -1;
+		if (len && !all) /* the columns are unique: a row for each text, at most */
+			all = arena_array(arena, char, count * type->size);
+		if (len)
+			memcpy(all + all_len * type->size, items, len * type->size);
+		all_len += len;
+		assert(all_len <= count);
+		at += in_sizes[size];
+	}
+	*ret_items = all;
+	*ret_len = all_len;
+	return 0;
+}

@@ -1,0 +1,52 @@
+/* ledger, inside. */
+#ifndef TES_LEDGER_INTERNAL_H
+#define TES_LEDGER_INTERNAL_H
+
+#include "ledger.h"
+
+/* No sum of an account goes beyond it, so that adding one more transfer cannot overflow. */
+#define LEDGER_SUM_MAX (INT64_C(1) << 61)
+
+struct account_spec {
+	enum ledger_account_kind kind;
+	const char *org_id, *subject;
+};
+/* Finds or makes several accounts at once, in few statements; ret has their count. */
+int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t count,
+		    int64_t now_ms, struct arena *arena, struct account *ret,
+		    struct err *err) must_check;
+const struct account *account_find(const struct account *sorted, size_t len, const char *id);
+
+/* SELECT … WHERE <column> IN (texts): rows of the type into an arena array.  `texts` may repeat
+ * and be in any order. */
+enum in_column { IN_ACCOUNTS_ID, IN_TRANSFERS_ID, IN_TRANSFERS_PENDING_ID };
+int in_select(struct db_conn *c, enum in_column column, const char *const *texts, size_t count,
+	      struct arena *arena, void **ret_items, size_t *ret_len,
+	      struct err *err) must_check;
+
+/* A hold and how it stands. */
+struct hold {
+	struct transfer transfer;
+	bool is_open;
+	int ended_by; /* enum transfer_kind, if not open */
+};
+int hold_get(struct db_conn *c, const char *id, struct arena *arena, struct hold *ret,
+	     struct err *err) must_check;
+
+/* What a caller within the ledger has read already in the same transaction, so that posting
+ * need not read it again. */
+struct known {
+	const struct account *accounts; /* in any order, may repeat; others are read */
+	size_t account_count;
+	const struct transfer
+		*holds; /* pending and open; if any, then all that the transfers end */
+	size_t hold_count;
+	bool ids_are_new; /* none of the transfers is there */
+};
+int post_known(struct db_conn *c, const struct transfer *transfers, size_t len,
+	       const struct known *known, int64_t now_ms, struct err *err) must_check;
+
+/* ERR_FUNDS: which account, what is there, what is missing. */
+int refuse_funds(const struct account *a, int64_t there, int64_t missing, struct err *err);
+
+#endif
