@@ -1,0 +1,100 @@
+/* API keys: "tes_<26 characters of the key's id>_<43 characters of secret>".  The store keeps the secret's SHA-256: it has
+ * 256 random bits, so there is nothing to guess and no slow hash is needed. */
+#include "internal.h"
+
+#define KEY_PREFIX "tes_"
+#define KEY_ID_CHARS 26
+#define KEY_SECRET_BYTES 32
+
+void auth_key_make(struct control *c, struct arena *a, struct api_key *ret)
+{
+	uint8_t secret[KEY_SECRET_BYTES];
+	char hash[SHA256_HEX_SIZE];
+	const char *text;
+
+	c->random.fill(c->random.arg, secret, sizeof(secret));
+	ret->id = new_id(c, "ak", a);
+	text = base64url_format(a, secret, sizeof(secret));
+	ret->secret = arena_printf(a, KEY_PREFIX "%s_%s", ret->id + 3, text);
+	sha256_hex(text, strlen(text), hash);
+	ret->hash = arena_strdup(a, hash);
+	ret->created_ms = control_now(c);
+}
+
+static int key_split(const char *token, struct arena *a, const char **ret_id, const char **ret_secret)
+{
+	const char *id = token + strlen(KEY_PREFIX);
+
+	if (!str_starts(token, KEY_PREFIX) || strlen(id) < KEY_ID_CHARS + 2 || id[KEY_ID_CHARS] != '_')
+		return -1;
+	*ret_id = arena_printf(a, "ak_%.*s", KEY_ID_CHARS, id);
+	*ret_secret = id + KEY_ID_CHARS + 1;
+	return id_valid(*ret_id, "ak") && strlen(*ret_secret) <= 64 ? 0 : -1;
+}
+
+/* The member's present role limits the key's: whoever is demoted or leaves takes their keys along. */
+static int role_now(struct db_conn *conn, const struct api_key *k, struct arena *a, enum role *ret, struct err *err)
+{
+	struct member m = { 0 };
+
+	*ret = k->role;
+	if (!k->user_id)
+		return 0; /* made by the operator for the organisation itself */
+	if (db_get(conn, &member_type, "memberships", "WHERE org_id = $1 AND user_id = $2",
+		   DB_ARGS(DB_TEXT(k->org_id), DB_TEXT(k->user_id)), a, &m, err) < 0) {
+		if (err->code != ERR_NOT_FOUND)
+			return -1;
+		return err_set(err, ERR_UNAUTHENTICATED, "the key's owner is no longer a member of the organisation");
+	}
+	*ret = MIN(k->role, m.role);
+	return 0;
+}
+
+struct used_arg {
+	const char *id;
+	int64_t now_ms;
+};
+
+/* When a key was last used, to the hour: enough to find those that nobody needs. */
+static int used_tx(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct used_arg *x = arg;
+
+	return db_exec(conn, "UPDATE api_keys SET used_ms = $2 WHERE id = $1", DB_ARGS(DB_TEXT(x->id), DB_INT(x->now_ms)), NULL, err);
+}
+
+int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret,
+	     struct err *err)
+{
+	const char *id, *secret;
+	char hash[SHA256_HEX_SIZE];
+	struct api_key k;
+	struct caller caller = *ret;
+	int64_t now = control_now(c);
+
+	if (!str_starts(header, "Bearer ") || key_split(header + 7, a, &id, &secret) < 0)
+		return err_set(err, ERR_UNAUTHENTICATED,
+			       "the Authorization header does not hold an API key: send \"Bearer tes_…\"; `tes login` gets one");
+	sha256_hex(secret, strlen(secret), hash);
+	if (db_get(conn, &api_key_type, "api_keys", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, &k, err) < 0 &&
+	    err->code != ERR_NOT_FOUND)
+		return -1;
+	if (err->code == ERR_NOT_FOUND || !mem_equal_const_time(hash, k.hash, SHA256_HEX_SIZE - 1)) {
+		err_clear(err);
+		return err_set(err, ERR_UNAUTHENTICATED, "this API key is not known: `tes login` gets a new one");
+	}
+	if (k.revoked_ms || (k.expires_ms && k.expires_ms <= now))
+		return err_set(err, ERR_UNAUTHENTICATED, "this API key %s: `tes login` gets a new one",
+			       k.revoked_ms ? "was revoked" : "has expired");
+	if (role_now(conn, &k, a, &caller.role, err) < 0 ||
+	    scopes_parse(k.scopes.items, k.scopes.len, &caller.scopes, err) < 0)
+		return -1;
+	if (now - k.used_ms >= HOUR_MS && db_tx(conn, used_tx, &(struct used_arg){ k.id, now }, err) < 0)
+		return -1;
+	caller.kind = CALLER_KEY;
+	caller.org_id = k.org_id;
+	caller.user_id = k.user_id;
+	caller.key_id = k.id;
+	*ret = caller;
+	return 0;
+}

@@ -1,0 +1,72 @@
+#include "internal.h"
+
+#include "../os/os.h"
+
+#define SECRET_KEY_SIZE 32
+
+/* Made once, readable by us alone. */
+static int secret_key_load(struct control *c, const char *path, struct err *err)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	char hex[2 * SECRET_KEY_SIZE + 2];
+
+	if (file_read(path, 4096, &text, err) == 0) {
+		struct slice s = slice_trim((struct slice){ text.buf, text.len });
+
+		text.buf[s.ptr - text.buf + s.len] = '\0';
+		if (hex_parse(s.ptr, c->secret_key, SECRET_KEY_SIZE) < 0)
+			return err_set(err, ERR_INVALID, "%s is not a key: 64 hexadecimal digits", path);
+		return 0;
+	}
+	if (err->code != ERR_NOT_FOUND)
+		return -1;
+	err_clear(err);
+	c->random.fill(c->random.arg, c->secret_key, SECRET_KEY_SIZE);
+	hex_format(c->secret_key, SECRET_KEY_SIZE, hex);
+	hex[2 * SECRET_KEY_SIZE] = '\n';
+	return file_write_atomic(path, hex, 2 * SECRET_KEY_SIZE + 1, 0600, err);
+}
+
+int control_open(const struct control_config *config, const struct clock *clock, const struct random *rnd, struct db *db,
+		 struct blob_store *blobs, struct control **ret, struct err *err)
+{
+	struct control *c = xcalloc(1, sizeof(*c));
+
+	c->config = *config;
+	c->clock = *clock;
+	c->random = *rnd;
+	c->db = db;
+	c->blobs = blobs;
+	if (secret_key_load(c, config->secret_key_file, err) < 0) {
+		free(c);
+		return err_wrap(err, "[store] secret_key_file");
+	}
+	c->hub = hub_new();
+	c->sessions = sessions_new();
+	c->scheduler = scheduler_new();
+	c->metrics = metrics_new();
+	c->started_ms = control_now(c);
+	id_make("pr", c->started_ms, rnd, c->instance);
+	*ret = c;
+	return 0;
+}
+
+void control_close(struct control *c)
+{
+	if (!c)
+		return;
+	scheduler_free(c->scheduler);
+	sessions_free(c->sessions);
+	metrics_free(c->metrics);
+	hub_free(c->hub);
+	free(c);
+}
+
+const struct duty duties[] = {
+	{ "scheduler", scheduler_round },
+	{ "faults", faults_round },
+	{ "metering", metering_round },
+	{ "publisher", publisher_round },
+	{ "retention", retention_round },
+};
+const size_t duty_count = ARRAY_LEN(duties);

@@ -1,0 +1,212 @@
+/* control's privates: what handlers and duties share.
+ *
+ * The rule of this folder: a transition, its transfers and its events are written by one db_tx; what others must know is
+ * woken after its commit (wake_*).  Handlers run inside the transaction that control_call opened for them (writes for
+ * anything but GET; a read snapshot for GET), so a handler is straight-line code without locks.
+ */
+#ifndef TES_CONTROL_INTERNAL_H
+#define TES_CONTROL_INTERNAL_H
+
+#include "control.h"
+
+#include "../http/http.h"
+#include "../ledger/ledger.h"
+#include "../sched/sched.h"
+
+#include <pthread.h>
+
+struct hub;
+struct sessions;
+struct scheduler;
+
+struct control {
+	struct control_config config;
+	struct clock clock;
+	struct random random;
+	struct db *db;
+	struct blob_store *blobs;
+	struct hub *hub;
+	struct sessions *sessions;     /* of workers */
+	struct scheduler *scheduler;   /* the pool and its lock */
+	struct http_server *server;    /* NULL in the simulator */
+	uint8_t secret_key[32];        /* seals workload secrets at rest */
+	int64_t started_ms;
+	char instance[ID_SIZE];        /* of this process, for leadership */
+	struct leadership { const char *role; int64_t until_ms; } leads[8]; /* one entry a duty; each its own thread's */
+	struct metrics *metrics;
+	_Atomic int64_t events_made;
+};
+
+static inline int64_t control_now(const struct control *c)
+{
+	return clock_now(&c->clock);
+}
+/* An id in the call's arena. */
+const char *new_id(struct control *c, const char *kind, struct arena *a);
+
+/* ---- hub: who is to be woken (hub.c) ----------------------------------------------------------------- */
+
+/* Topics: "worker:<id>" its desired leases; "workload:<id>" logs, state; "org:<id>" its events; "duty:<name>". */
+struct hub *hub_new(void);
+void hub_free(struct hub *h);
+void hub_wake(struct hub *h, const char *topic);
+/* After the running transaction commits (at once if there is none). */
+void wake(struct control *c, struct db_conn *conn, const char *kind, const char *id);
+/* `fn` runs on the waking thread: it must only queue. */
+struct hub_listener;
+struct hub_listener *hub_listen(struct hub *h, const char *topic, void (*fn)(void *arg), void *arg);
+void hub_unlisten(struct hub_listener *l);
+/* Blocks until "duty:<name>" was woken since the last call, or until deadline_ms (of CLOCK_REALTIME); false when stopping. */
+bool hub_wait_duty(struct hub *h, const char *name, int64_t deadline_ms);
+void hub_stop(struct hub *h);
+
+/* ---- streams (live.c) ------------------------------------------------------------------------------- */
+
+/* A live answer: woken by a topic, a thread of the streams' pool calls `pull`, which reads what is new after the cursor
+ * and pushes it.  pull returns 0 (wait for the next wake), 1 (the stream is complete: finish) or -1. */
+struct live {
+	struct control *c;
+	char topic[64];
+	int (*pull)(struct live *st, struct db_conn *conn, struct arena *a, struct err *err);
+	void (*state_free)(void *state);
+	void *state;
+	struct http_stream *http;  /* set when started; in the simulator NULL with `sink` set */
+	bool (*sink)(void *arg, const char *event, const char *id, struct slice data);
+	void *sink_arg;
+	struct live_queue *queue; /* live.c's */
+	struct hub_listener *listener;
+	int refs;
+	bool queued, running, again, closed;
+	struct live *next;
+};
+struct live *live_new(struct control *c, const char *kind, const char *id,
+			  int (*pull)(struct live *, struct db_conn *, struct arena *, struct err *), void *state, void (*state_free)(void *));
+bool live_push(struct live *st, const char *event, const char *id, struct slice data); /* false: over, stop pulling */
+int live_threads_start(struct control *c, int threads, struct err *err) must_check;
+void live_threads_stop(struct control *c);
+void live_start(struct live *st, struct http_stream *http); /* takes both references */
+void live_free(struct live *st);                            /* one never started */
+
+/* ---- who is calling (auth.c, session.c) ---------------------------------------------------------------- */
+
+/* "Bearer tes_…" -> caller; ERR_UNAUTHENTICATED. */
+int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
+void auth_key_make(struct control *c, struct arena *a, struct api_key *ret); /* id, secret, hash */
+/* Worker sessions live in memory of one process: after its restart workers open new ones. */
+struct sessions *sessions_new(void);
+void sessions_free(struct sessions *s);
+void session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t key[static 32], int64_t expires_ms);
+void session_drop_worker(struct sessions *s, const char *worker_id); /* blocked or left */
+void sessions_expire(struct sessions *s, int64_t now_ms);
+size_t sessions_count(struct sessions *s, const char *worker_id);
+#define NONCE_WINDOW 4096 /* nonces below the newest by this much are refused */
+struct nonce_window {
+	int64_t newest;
+	uint64_t seen[NONCE_WINDOW / 64]; /* ring of bits by nonce */
+};
+bool nonce_take(struct nonce_window *w, int64_t nonce); /* each once */
+/* Checks MAC, time and nonce (nonce_take); fills caller. */
+int session_check(struct control *c, const struct http_request *req, struct caller *ret, struct err *err) must_check;
+
+/* Whether the caller may, by the table; before anything of the input is looked at (call.c). */
+int call_authorise(const struct call *call, struct err *err) must_check;
+
+/* ---- events (event.c) ----------------------------------------------------------------------------------- */
+
+/* Appends to the outbox inside the running transaction; the publisher numbers, chains and announces it. */
+int event_append(struct control *c, struct db_conn *conn, const char *org_id, const char *actor, const char *subject,
+		 const char *kind, const char *reason, const char *text, struct err *err) must_check;
+const char *caller_actor(const struct caller *caller); /* "us_…", "ak_…", "wk_…", "operator", "anybody" */
+
+/* ---- leases (lease.c): the only place that stores a lease ------------------------------------------------ */
+
+int lease_load(struct db_conn *conn, const char *id, struct arena *a, struct lease *ret, struct err *err) must_check;
+/* lease_apply, then everything that follows from it, inside the running transaction: stores the lease, counts up the
+ * worker's desired_rev, gives back capacity and device claims, settles and releases the hold, lets the replica retry or
+ * end, moves the workload's state, adjusts outcome counts and avoidance, appends the event, wakes who must know.
+ * Updates *lease.  ERR_CONFLICT as lease_apply. */
+int lease_transition(struct control *c, struct db_conn *conn, struct lease *lease, const struct lease_event *event,
+		     const char *actor, struct arena *a, struct err *err) must_check;
+/* Stores metering changes only. */
+int lease_store(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
+/* A new lease for a replica on a worker: claims capacity and devices, moves the hold, inserts, announces. ERR_CONFLICT if
+ * the capacity or a device is no longer free or the replica no longer pending. */
+struct lease_plan { struct workload *workload; struct replica *replica; const struct placement *placement; };
+int lease_reserve(struct control *c, struct db_conn *conn, const struct lease_plan *plan, int64_t now_ms, struct arena *a, struct err *err) must_check;
+/* Settles what is billable now; pauses or renews as the money allows (metering.c calls it on its timer). */
+int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, int64_t now_ms, bool last, struct arena *a, struct err *err) must_check;
+/* Tells the worker again (more is funded, say) without a change of state, and stores the lease. */
+int lease_desired_push(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
+/* The lease as its worker is to have it, with secrets. */
+int lease_desired_fill(struct control *c, struct db_conn *conn, const struct lease *lease, struct arena *a, struct desired_lease *ret, struct err *err) must_check;
+
+/* ---- workloads (workload.c) ------------------------------------------------------------------------------- */
+
+int workload_load(struct db_conn *conn, const char *org_id /* NULL: any */, const char *id_or_prefix_or_name, struct arena *a, struct workload *ret, struct err *err) must_check;
+int workload_set_state(struct control *c, struct db_conn *conn, struct workload *w, enum workload_state state,
+		       const char *reason, const char *text, const char *actor, struct err *err) must_check;
+/* The specification with its secrets is sealed apart from the row that everybody reads. */
+bool workload_spec_has_secrets(const struct workload_spec *spec);
+int workload_spec_seal(struct control *c, struct db_conn *conn, const char *workload_id, const struct workload_spec *spec, struct arena *a, struct err *err) must_check;
+int workload_spec_open(struct control *c, struct db_conn *conn, const char *workload_id, struct arena *a, struct workload_spec *ret, struct err *err) must_check;
+/* For how much running money is held ahead: config's, or the whole of a shorter job. */
+int64_t hold_duration_ms(const struct control *c, const struct workload_spec *spec);
+/* What is held for that time: at least the smallest unit, unless it is free of charge. */
+int64_t hold_amount(int64_t rate_uusd_h, int64_t ms);
+/* What the planner is asked for a replica of w. */
+int request_of(struct control *c, struct db_conn *conn, const struct workload *w, int64_t now_ms, struct arena *a, struct request *ret, struct err *err) must_check;
+
+/* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
+
+int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
+int worker_inventory_take(struct control *c, struct worker *w, const struct inventory *inv, struct err *err) must_check;
+int worker_devices_store(struct db_conn *conn, const char *worker_id, const struct inventory *inv, struct err *err) must_check;
+
+/* ---- scheduler (scheduler.c) ------------------------------------------------------------------------------- */
+
+struct scheduler *scheduler_new(void);
+void scheduler_free(struct scheduler *s);
+/* Something about this worker changed in the store (after commit). */
+void scheduler_dirty(struct control *c, struct db_conn *conn, const char *worker_id);
+/* Reads of the pool for the API, under its lock, at most a second old. */
+int scheduler_offers(struct control *c, struct db_conn *conn, const struct offer_query *q, struct arena *a, struct offer_page *ret, struct err *err) must_check;
+int scheduler_explain(struct control *c, struct db_conn *conn, const struct request *r, struct arena *a, struct explanation *ret, struct err *err) must_check;
+size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret);
+bool scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret);
+
+/* ---- duties ---------------------------------------------------------------------------------------------- */
+
+/* Leadership through the store: 0 and *ret_leads; the epoch fences. */
+int leader_check(struct control *c, struct db_conn *conn, const char *role, int64_t now_ms, bool *ret_leads, struct err *err) must_check;
+int leader_take_over(struct db_conn *conn, struct err *err) must_check;
+int leader_release(struct control *c, struct db_conn *conn, struct err *err) must_check;
+void event_hash(const struct event *e, char ret[static SHA256_HEX_SIZE]);
+int scheduler_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
+int metering_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
+int faults_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
+int publisher_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
+int retention_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
+
+/* ---- HTTP face (serve.c), metrics (metrics.c), operator's commands (admin.c) -------------------------------- */
+
+int serve_start(struct control *c, struct err *err) must_check;
+void serve_stop(struct control *c);
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics *m);
+int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, struct err *err) must_check; /* Prometheus text format 0.0.4 */
+void metrics_count(struct control *c, const char *name, int64_t add); /* "lease_transitions_total" … */
+/* `tesd admin …`: argv[0] is the first word after "admin". */
+int admin_main(struct control *c, struct db_conn *conn, int argc, char **argv);
+extern const char admin_help[];
+int join_token_make(struct control *c, struct db_conn *conn, const char *org_id, int64_t ttl_ms, const char *actor,
+		    struct arena *a, struct join_token *ret, struct err *err) must_check;
+void scopes_all(struct arena *a, struct text_list *ret);
+
+/* ---- handlers ----------------------------------------------------------------------------------------------- */
+
+typedef int operation_fn(struct control *c, struct db_conn *conn, struct call *call, struct err *err);
+#define OPERATION(name, fn, method, path, in, out, role, scope, flags, summary) operation_fn op_##fn;
+#include "../api/operations.def"
+#undef OPERATION
+
+#endif

@@ -1,0 +1,323 @@
+/* tesd: the process.  One thread a duty, a pool for HTTP, a few for streams; all end on SIGTERM. */
+#include "internal.h"
+
+#include "../os/os.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static const char help[] =
+	"tesd: the server of a TES AI network\n"
+	"\n"
+	"tesd run [-c FILE]            run the server (migrates the store first)\n"
+	"tesd check-config [-c FILE]   check the configuration and exit\n"
+	"tesd migrate [-c FILE]        bring the store up to date\n"
+	"tesd backup FILE [-c FILE]    copy the store, while it is in use\n"
+	"tesd openapi                  print the OpenAPI description of the interface\n"
+	"tesd config                   print a commented configuration with all defaults\n"
+	"tesd admin … [-c FILE]        the operator's commands; `tesd admin --help`\n"
+	"tesd version\n"
+	"\n"
+	"FILE is $TES_CONFIG or /etc/tes/tesd.conf if left out, and may be missing: every key has a default, and\n"
+	"TES_<SECTION>_<KEY> in the environment wins.\n";
+
+static int fail(const struct err *err)
+{
+	fprintf(stderr, "tesd: %s%s%s\n", err->field, err->field[0] ? " " : "", err->text);
+	return 1;
+}
+
+/* Takes "-c FILE" out of the arguments. */
+static const char *config_path(int *argc, char **argv)
+{
+	static const char standard[] = "/etc/tes/tesd.conf";
+	const char *path = getenv("TES_CONFIG");
+
+	for (int i = 1; i + 1 < *argc; i++) {
+		if (!str_eq(argv[i], "-c"))
+			continue;
+		path = argv[i + 1];
+		memmove(&argv[i], &argv[i + 2], (*argc - i - 1) * sizeof(*argv));
+		*argc -= 2;
+		break;
+	}
+	return path ? path : access(standard, F_OK) == 0 ? standard : NULL;
+}
+
+/* ---- duties ------------------------------------------------------------------------------------------------------ */
+
+struct duty_thread {
+	struct control *c;
+	const struct duty *duty;
+	struct db_conn *conn;
+	pthread_t thread;
+	bool started;
+};
+
+static void *duty_run(void *arg)
+{
+	struct duty_thread *d = arg;
+	int64_t next = 0;
+	int failures = 0;
+
+	while (hub_wait_duty(d->c->hub, d->duty->name, next)) {
+		struct err err = { 0 };
+		int64_t now = control_now(d->c);
+
+		next = now + SECOND_MS;
+		if (d->duty->round(d->c, d->conn, now, &next, &err) == 0) {
+			failures = 0;
+			continue;
+		}
+		/* What the store refused is tried again, more slowly each time. */
+		failures = MIN(failures + 1, 6);
+		next = now + (SECOND_MS << (failures - 1));
+		metrics_count(d->c, "duty_failures_total", 1);
+		log_err(LOG_ERROR, &err, "a duty failed and will be tried again", "duty", d->duty->name, NULL);
+	}
+	return NULL;
+}
+
+static int duties_start(struct control *c, struct duty_thread *threads, struct err *err)
+{
+	for (size_t i = 0; i < duty_count; i++) {
+		threads[i] = (struct duty_thread){ .c = c, .duty = &duties[i] };
+		if (db_conn_open(c->db, &threads[i].conn, err) < 0)
+			return -1;
+		if (pthread_create(&threads[i].thread, NULL, duty_run, &threads[i]) != 0)
+			return err_set(err, ERR_UNAVAILABLE, "cannot start a thread");
+		threads[i].started = true;
+	}
+	return 0;
+}
+
+static void duties_stop(struct control *c, struct duty_thread *threads)
+{
+	hub_stop(c->hub);
+	for (size_t i = 0; i < duty_count; i++)
+		if (threads[i].started)
+			pthread_join(threads[i].thread, NULL);
+	for (size_t i = 0; i < duty_count; i++)
+		if (threads[i].conn)
+			db_conn_close(threads[i].conn);
+}
+
+/* ---- run ----------------------------------------------------------------------------------------------------------- */
+
+static int serve(struct control *c, struct err *err)
+{
+	struct duty_thread *threads = xcalloc(duty_count, sizeof(*threads));
+	char port[16];
+	int rc = -1, sig;
+	struct db_conn *conn = NULL;
+
+	if (db_conn_open(c->db, &conn, err) < 0 || live_threads_start(c, 2, err) < 0 || duties_start(c, threads, err) < 0 ||
+	    serve_start(c, err) < 0)
+		goto out;
+	snprintf(port, sizeof(port), "%d", http_server_port(c->server));
+	log_line(LOG_INFO, "ready", "address", c->config.listen_address, "port", port, "store",
+		 db_is_postgres(c->db) ? "postgresql" : "sqlite", "version", TES_VERSION, NULL);
+	notify_service("READY=1");
+	do
+		sig = signals_wait();
+	while (sig == SIGHUP);
+	log_line(LOG_INFO, "stopping", NULL);
+	notify_service("STOPPING=1");
+	rc = 0;
+out:
+	/* Streams are ended first: a server that stops waits for its connections. */
+	live_threads_stop(c);
+	serve_stop(c);
+	duties_stop(c, threads);
+	if (conn) {
+		struct err ignored = { 0 };
+
+		if (leader_release(c, conn, &ignored) < 0)
+			log_err(LOG_WARN, &ignored, "could not give leadership back", NULL);
+		db_conn_close(conn);
+	}
+	free(threads);
+	return rc;
+}
+
+struct process {
+	int lock_fd; /* 0: none */
+	struct control_config config;
+	struct arena arena;
+	struct db *db;
+	struct blob_store *blobs;
+	struct control *control;
+};
+
+static void process_close(struct process *p)
+{
+	control_close(p->control);
+	if (p->blobs)
+		blob_close(p->blobs);
+	if (p->db)
+		db_close(p->db);
+	if (p->lock_fd > 0)
+		close(p->lock_fd);
+	arena_release(&p->arena);
+}
+
+/* The directory of a "sqlite:PATH" may not be there yet at a first start. */
+static int store_dir_make(const char *url, struct err *err)
+{
+	char *path, *slash;
+	int rc = 0;
+
+	if (!str_starts(url, "sqlite:/"))
+		return 0;
+	path = xstrdup(url + strlen("sqlite:"));
+	slash = strrchr(path, '/');
+	if (slash && slash != path) {
+		*slash = '\0';
+		rc = dir_make(path, 0700, err);
+	}
+	free(path);
+	return rc;
+}
+
+static int process_open(struct process *p, bool migrate, struct err *err)
+{
+	int applied = 0;
+
+	if (store_dir_make(p->config.database, err) < 0 || db_open(p->config.database, &p->db, err) < 0)
+		return err_wrap(err, "[store] database");
+	if (migrate && db_migrate(p->db, clock_now(&clock_system), &applied, err) < 0)
+		return -1;
+	if (applied) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "%d", applied);
+		log_line(LOG_INFO, "store migrated", "migrations", text, NULL);
+	}
+	if (blob_open(p->config.blobs, &p->blobs, err) < 0)
+		return err_wrap(err, "[store] blobs");
+	return control_open(&p->config, &clock_system, &random_system, p->db, p->blobs, &p->control, err);
+}
+
+/* SQLite is one process's: it takes over at once from one that was killed, and refuses to be the second. */
+static int alone(struct process *p, struct err *err)
+{
+	cleanup_strbuf struct strbuf path = STRBUF_INIT;
+	struct db_conn *conn;
+	int rc;
+
+	if (db_is_postgres(p->db) || !str_starts(p->config.database, "sqlite:/"))
+		return 0;
+	strbuf_adds(&path, p->config.database + strlen("sqlite:"));
+	path.len = strcspn(path.buf, "?");
+	path.buf[path.len] = '\0';
+	strbuf_adds(&path, ".lock");
+	if (file_lock(path.buf, &p->lock_fd, err) < 0)
+		return err_wrap(err, "another tesd runs on this store");
+	if (db_conn_open(p->db, &conn, err) < 0)
+		return -1;
+	rc = leader_take_over(conn, err);
+	db_conn_close(conn);
+	return rc;
+}
+
+static int pending_check(struct db_conn *conn, struct err *err)
+{
+	int pending;
+
+	if (db_migrations_pending(conn, &pending, err) < 0)
+		return -1;
+	return pending ? err_set(err, ERR_CONFLICT, "the store lacks %d migrations: run `tesd migrate` first", pending) : 0;
+}
+
+static int command_admin(struct process *p, int argc, char **argv, struct err *err)
+{
+	struct db_conn *conn;
+	int rc;
+
+	if (db_conn_open(p->db, &conn, err) < 0)
+		return fail(err);
+	rc = pending_check(conn, err) < 0 ? fail(err) : admin_main(p->control, conn, argc, argv);
+	db_conn_close(conn);
+	return rc;
+}
+
+static int command(struct process *p, int argc, char **argv)
+{
+	struct err err = { 0 };
+	const char *what = argv[1];
+
+	if (str_eq(what, "check-config")) {
+		puts("the configuration is fine");
+		return 0;
+	}
+	if (str_eq(what, "run"))
+		signals_block();
+	if (process_open(p, str_eq(what, "run") || str_eq(what, "migrate"), &err) < 0)
+		return fail(&err);
+	if (str_eq(what, "migrate")) {
+		puts("the store is up to date");
+		return 0;
+	}
+	if (str_eq(what, "backup")) {
+		if (argc != 3)
+			err_set(&err, ERR_INVALID, "say where to: tesd backup FILE");
+		return argc != 3 || db_backup(p->db, argv[2], &err) < 0 ? fail(&err) : (puts("done"), 0);
+	}
+	if (str_eq(what, "admin"))
+		return command_admin(p, argc - 2, argv + 2, &err);
+	return alone(p, &err) < 0 || serve(p->control, &err) < 0 ? fail(&err) : 0;
+}
+
+static int print_and_free(struct strbuf *out)
+{
+	puts(out->buf);
+	strbuf_release(out);
+	return 0;
+}
+
+static bool is_command(const char *s)
+{
+	static const char *const names[] = { "run", "check-config", "migrate", "backup", "admin" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (str_eq(s, names[i]))
+			return true;
+	return false;
+}
+
+int control_main(int argc, char **argv)
+{
+	struct process p = { 0 };
+	struct err err = { 0 };
+	struct strbuf out = STRBUF_INIT;
+	const char *path = config_path(&argc, argv), *what = argc > 1 ? argv[1] : "--help";
+	bool wants_help = str_eq(what, "--help") || str_eq(what, "-h") || str_eq(what, "help") ||
+			  (argc > 2 && (str_eq(argv[argc - 1], "--help") || str_eq(argv[argc - 1], "-h")));
+	int rc;
+
+	crypto_init();
+	if (wants_help)
+		return fputs(str_eq(what, "admin") ? admin_help : help, stdout) < 0;
+	if (str_eq(what, "version") || str_eq(what, "--version"))
+		return puts("tesd " TES_VERSION) < 0;
+	if (str_eq(what, "openapi")) {
+		api_openapi("http://127.0.0.1:7370", &out);
+		return print_and_free(&out);
+	}
+	if (str_eq(what, "config")) {
+		control_config_print(&out);
+		return print_and_free(&out);
+	}
+	if (!is_command(what)) {
+		fprintf(stderr, "tesd: there is no command \"%s\"; `tesd --help` lists them\n", what);
+		return 2;
+	}
+	if (control_config_load(path, &p.arena, &p.config, &err) < 0) {
+		arena_release(&p.arena);
+		return fail(&err);
+	}
+	log_init(STDERR_FILENO, p.config.log_format == 1, p.config.log_level);
+	rc = command(&p, argc, argv);
+	process_close(&p);
+	return rc;
+}

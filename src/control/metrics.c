@@ -1,0 +1,160 @@
+/* /metrics in Prometheus' text format: counters of this process, and gauges read from the store when asked. */
+#include "internal.h"
+
+struct metrics {
+	pthread_mutex_t lock;
+	struct map *counters; /* name -> int64_t */
+};
+
+struct metrics *metrics_new(void)
+{
+	struct metrics *m = xcalloc(1, sizeof(*m));
+
+	pthread_mutex_init(&m->lock, NULL);
+	m->counters = map_new();
+	return m;
+}
+
+void metrics_free(struct metrics *m)
+{
+	if (!m)
+		return;
+	map_free(m->counters, free);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}
+
+void metrics_count(struct control *c, const char *name, int64_t add)
+{
+	int64_t *value;
+
+	pthread_mutex_lock(&c->metrics->lock);
+	value = map_find(c->metrics->counters, name);
+	if (!value)
+		map_put(c->metrics->counters, name, value = xcalloc(1, sizeof(*value)));
+	*value += add;
+	pthread_mutex_unlock(&c->metrics->lock);
+}
+
+static void head(struct strbuf *out, const char *name, const char *type, const char *help)
+{
+	strbuf_addf(out, "# HELP tes_%s %s\n# TYPE tes_%s %s\n", name, help, name, type);
+}
+
+/* A model's name comes from a worker: what would end the label is escaped, as the format says. */
+static void labelled(struct strbuf *out, const char *name, const char *label, const char *value, int64_t number)
+{
+	strbuf_addf(out, "tes_%s{%s=\"", name, label);
+	for (const char *p = value ? value : ""; *p; p++) {
+		if (*p == '\n') {
+			strbuf_adds(out, "\\n");
+			continue;
+		}
+		if (*p == '"' || *p == '\\')
+			strbuf_addc(out, '\\');
+		strbuf_addc(out, *p);
+	}
+	strbuf_addf(out, "\"} %" PRId64 "\n", number);
+}
+
+/* "SELECT label, number": one line a row. */
+static int by_label(struct db_conn *conn, const char *name, const char *label, const char *help, const char *sql,
+		    struct strbuf *out, struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
+	cleanup_rows struct db_rows *rows = NULL;
+	int rc;
+
+	if (db_query(conn, sql, DB_NO_ARGS, &rows, err) < 0)
+		return -1;
+	head(out, name, "gauge", help);
+	while ((rc = db_next(rows, err)) > 0)
+		labelled(out, name, label, db_text(rows, 0, &arena), db_int(rows, 1));
+	return rc;
+}
+
+static int number(struct db_conn *conn, const char *name, const char *help, const char *sql, struct strbuf *out, struct err *err)
+{
+	int64_t value;
+
+	if (db_query_int(conn, sql, DB_NO_ARGS, 0, &value, err) < 0)
+		return -1;
+	head(out, name, "gauge", help);
+	strbuf_addf(out, "tes_%s %" PRId64 "\n", name, value);
+	return 0;
+}
+
+static void server_stats(struct control *c, struct strbuf *out)
+{
+	struct http_server_stats s;
+
+	if (!c->server)
+		return;
+	http_server_stats(c->server, &s);
+	head(out, "http_requests_total", "counter", "Requests answered.");
+	strbuf_addf(out, "tes_http_requests_total %" PRId64 "\n", s.requests);
+	head(out, "http_errors_total", "counter", "Requests answered with a 5xx.");
+	strbuf_addf(out, "tes_http_errors_total %" PRId64 "\n", s.responses_5xx);
+	head(out, "http_queue_length", "gauge", "Requests waiting for a thread.");
+	strbuf_addf(out, "tes_http_queue_length %" PRId64 "\n", s.queue_len);
+	head(out, "http_queue_full_total", "counter", "Requests refused because the queue was full.");
+	strbuf_addf(out, "tes_http_queue_full_total %" PRId64 "\n", s.queue_full);
+	head(out, "http_connections", "gauge", "Open connections.");
+	strbuf_addf(out, "tes_http_connections %" PRId64 "\n", s.connections);
+	head(out, "http_streams", "gauge", "Open event streams.");
+	strbuf_addf(out, "tes_http_streams %" PRId64 "\n", s.streams);
+}
+
+static void counters(struct control *c, struct strbuf *out)
+{
+	const char *name;
+	void *value;
+	size_t it = 0;
+
+	pthread_mutex_lock(&c->metrics->lock);
+	while (map_next(c->metrics->counters, &it, &name, &value)) {
+		head(out, name, "counter", "Since the start of this process.");
+		strbuf_addf(out, "tes_%s %" PRId64 "\n", name, *(int64_t *)value);
+	}
+	pthread_mutex_unlock(&c->metrics->lock);
+}
+
+static void pool_gauges(struct control *c, struct strbuf *out)
+{
+	cleanup_arena struct arena arena = { 0 };
+	struct pool_sum *sums;
+	size_t len = scheduler_sums(c, &arena, &sums);
+
+	head(out, "pool_gpus", "gauge", "Devices of online workers, by model.");
+	for (size_t i = 0; i < len; i++)
+		labelled(out, "pool_gpus", "model", sums[i].gpu_model, sums[i].gpus);
+	head(out, "pool_gpus_free", "gauge", "Of these, not leased.");
+	for (size_t i = 0; i < len; i++)
+		labelled(out, "pool_gpus_free", "model", sums[i].gpu_model, sums[i].gpus_free);
+}
+
+int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, struct err *err)
+{
+	char oldest[160];
+
+	snprintf(oldest, sizeof(oldest), "SELECT COALESCE((%" PRId64 " - MIN(created_ms)) / 1000, 0) FROM workloads WHERE state = 'pending'",
+		 control_now(c));
+	if (by_label(conn, "workers", "state", "Workers by state.", "SELECT state, COUNT(*) FROM workers GROUP BY state", out, err) < 0 ||
+	    by_label(conn, "workloads", "state", "Workloads by state.", "SELECT state, COUNT(*) FROM workloads GROUP BY state", out, err) < 0 ||
+	    by_label(conn, "leases", "state", "Leases by state.", "SELECT state, COUNT(*) FROM leases GROUP BY state", out, err) < 0 ||
+	    by_label(conn, "leases_ended", "reason", "Ended leases by reason.",
+		     "SELECT reason, COUNT(*) FROM leases WHERE state = 'ended' GROUP BY reason", out, err) < 0 ||
+	    number(conn, "workloads_pending_oldest_seconds", "Age of the oldest workload that has no lease.", oldest, out, err) < 0 ||
+	    number(conn, "ledger_imbalance_uusd", "Sum of debits minus sum of credits, posted and pending: anything but 0 is a fault.",
+		   "SELECT COALESCE(SUM(debits_posted + debits_pending - credits_posted - credits_pending), 0) FROM accounts", out, err) < 0 ||
+	    number(conn, "ledger_transfers", "Transfers in the ledger.", "SELECT COUNT(*) FROM transfers", out, err) < 0 ||
+	    number(conn, "events_unpublished", "Committed events that are not announced yet.", "SELECT COUNT(*) FROM events WHERE seq IS NULL",
+		   out, err) < 0)
+		return -1;
+	pool_gauges(c, out);
+	server_stats(c, out);
+	counters(c, out);
+	head(out, "start_time_seconds", "gauge", "When this process started, in seconds since 1970.");
+	strbuf_addf(out, "tes_start_time_seconds %" PRId64 "\n", c->started_ms / 1000);
+	return 0;
+}

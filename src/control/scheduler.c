@@ -1,0 +1,374 @@
+/* The loop that feeds the planner: keeps the pool in memory in step with the store, takes what is pending, decides, and
+ * commits.  The store has the last word: capacity and devices are claimed by the transaction itself, so a stale view costs
+ * a second try and never a double lease. */
+#include "internal.h"
+
+#define BATCH 200                       /* replicas a page: read, decided and committed together */
+#define PAGES 25                        /* a round */
+#define RELOAD_MS (30 * SECOND_MS)      /* all workers again, for what no wake told */
+#define IDLE_MS (5 * SECOND_MS)
+
+struct scheduler {
+	pthread_mutex_t lock;           /* pool and dirty list; held for reads and refreshes, not while committing */
+	struct pool *pool;
+	struct map *dirty;              /* worker id -> itself: to be read again */
+	int64_t loaded_ms;
+	char cursor[ID_SIZE];           /* the last pending replica that was considered; "": begin with the oldest */
+};
+
+struct scheduler *scheduler_new(void)
+{
+	struct scheduler *s = xcalloc(1, sizeof(*s));
+
+	pthread_mutex_init(&s->lock, NULL);
+	s->pool = pool_new();
+	s->dirty = map_new();
+	return s;
+}
+
+void scheduler_free(struct scheduler *s)
+{
+	if (!s)
+		return;
+	pool_free(s->pool);
+	map_free(s->dirty, NULL);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* ---- the pool in step with the store ------------------------------------------------------------------- */
+
+struct dirty_arg {
+	struct scheduler *s;
+	char worker_id[ID_SIZE];
+};
+
+static void dirty_run(void *arg)
+{
+	struct dirty_arg *d = arg;
+
+	pthread_mutex_lock(&d->s->lock);
+	map_put(d->s->dirty, d->worker_id, d->s);
+	pthread_mutex_unlock(&d->s->lock);
+}
+
+void scheduler_dirty(struct control *c, struct db_conn *conn, const char *worker_id)
+{
+	struct dirty_arg *d = xcalloc(1, sizeof(*d));
+
+	d->s = c->scheduler;
+	snprintf(d->worker_id, sizeof(d->worker_id), "%s", worker_id);
+	if (db_in_tx(conn)) {
+		db_after_commit(conn, dirty_run, free, d);
+	} else {
+		dirty_run(d);
+		free(d);
+	}
+	wake(c, conn, "duty", "scheduler");
+}
+
+/* Devices of one worker that no lease claims. */
+static int devices_free(struct db_conn *conn, const struct worker *w, struct arena *a, struct text_list *ret, struct err *err)
+{
+	cleanup_rows struct db_rows *rows = NULL;
+	size_t max = w->inventory ? w->inventory->devices.len : 0, n = 0;
+	const char **items = arena_array(a, const char *, max + 1);
+	int rc;
+
+	*ret = (struct text_list){ items, 0 };
+	if (max == 0)
+		return 0;
+	if (db_query(conn,
+		     "SELECT d.uuid FROM worker_devices d WHERE d.worker_id = $1 AND NOT EXISTS"
+		     " (SELECT 1 FROM device_claims k WHERE k.worker_id = d.worker_id AND k.device_uuid = d.uuid) ORDER BY d.uuid",
+		     DB_ARGS(DB_TEXT(w->id)), &rows, err) < 0)
+		return -1;
+	while ((rc = db_next(rows, err)) > 0)
+		if (n < max)
+			items[n++] = db_text(rows, 0, a);
+	ret->len = n;
+	return rc;
+}
+
+/* Lock held. */
+static int worker_put(struct scheduler *s, struct db_conn *conn, const struct worker *w, struct arena *a, struct err *err)
+{
+	struct text_list uuids;
+
+	if (w->state == WORKER_LEFT) {
+		pool_remove(s->pool, w->id);
+		return 0;
+	}
+	if (devices_free(conn, w, a, &uuids, err) < 0)
+		return -1;
+	pool_put(s->pool, w, &uuids);
+	return 0;
+}
+
+static int reload(struct scheduler *s, struct db_conn *conn, int64_t now_ms, struct arena *a, struct err *err)
+{
+	struct worker *workers;
+	size_t len;
+
+	if (db_select(conn, &worker_type, "workers", "WHERE state <> 'left'", DB_NO_ARGS, a, (void **)&workers, &len, err) < 0)
+		return -1;
+	struct pool *fresh = pool_new(), *old = s->pool;
+
+	s->pool = fresh;
+	for (size_t i = 0; i < len; i++) {
+		if (worker_put(s, conn, &workers[i], a, err) < 0) {
+			s->pool = old;
+			pool_free(fresh);
+			return -1;
+		}
+	}
+	pool_free(old);
+	s->loaded_ms = now_ms;
+	return 0;
+}
+
+/* Lock held.  Reads what changed since the last look. */
+static int refresh(struct control *c, struct db_conn *conn, int64_t now_ms, struct arena *a, struct err *err)
+{
+	struct scheduler *s = c->scheduler;
+	size_t it = 0;
+	const char *id;
+	void *value;
+
+	if (!s->loaded_ms || now_ms - s->loaded_ms >= RELOAD_MS || now_ms < s->loaded_ms) {
+		if (reload(s, conn, now_ms, a, err) < 0)
+			return -1;
+	}
+	while (map_next(s->dirty, &it, &id, &value)) {
+		struct worker *w;
+		size_t len;
+
+		if (db_select(conn, &worker_type, "workers", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, (void **)&w, &len, err) < 0)
+			return -1;
+		if (len && worker_put(s, conn, w, a, err) < 0)
+			return -1;
+		map_remove(s->dirty, id);
+	}
+	return 0;
+}
+
+/* ---- reads for the API ---------------------------------------------------------------------------------- */
+
+int scheduler_offers(struct control *c, struct db_conn *conn, const struct offer_query *q, struct arena *a,
+		     struct offer_page *ret, struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&c->scheduler->lock);
+	rc = refresh(c, conn, control_now(c), a, err);
+	if (rc == 0)
+		rc = pool_offers(c->scheduler->pool, q, control_now(c), a, ret, err);
+	pthread_mutex_unlock(&c->scheduler->lock);
+	return rc;
+}
+
+int scheduler_explain(struct control *c, struct db_conn *conn, const struct request *r, struct arena *a,
+		      struct explanation *ret, struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&c->scheduler->lock);
+	rc = refresh(c, conn, control_now(c), a, err);
+	if (rc == 0)
+		pool_explain(c->scheduler->pool, r, a, ret);
+	pthread_mutex_unlock(&c->scheduler->lock);
+	return rc;
+}
+
+bool scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret)
+{
+	cleanup_arena struct arena arena = { 0 };
+	struct err err = { 0 };
+	bool found;
+
+	pthread_mutex_lock(&c->scheduler->lock);
+	found = refresh(c, conn, control_now(c), &arena, &err) == 0 && pool_place(c->scheduler->pool, r, ret);
+	pthread_mutex_unlock(&c->scheduler->lock);
+	return found;
+}
+
+size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret)
+{
+	size_t len;
+
+	pthread_mutex_lock(&c->scheduler->lock);
+	len = pool_sums(c->scheduler->pool, a, ret);
+	pthread_mutex_unlock(&c->scheduler->lock);
+	return len;
+}
+
+/* ---- the round ------------------------------------------------------------------------------------------- */
+
+struct decision {
+	struct replica *replica;
+	struct workload workload;
+	struct request request;
+	struct placement placement;
+	bool placed;
+};
+
+struct commit_arg {
+	struct control *c;
+	struct decision *decisions; /* of which those `placed` are committed */
+	size_t len;
+	int64_t now_ms;
+};
+
+/* Copies what the retried transaction would otherwise change twice. */
+static int commit_one(struct control *c, struct db_conn *conn, const struct decision *d, int64_t now_ms, struct arena *a,
+		      struct err *err)
+{
+	struct replica r;
+	struct workload w;
+	struct lease_plan plan = { &w, &r, &d->placement };
+
+	if (db_get(conn, &replica_type, "replicas", "WHERE id = $1", DB_ARGS(DB_TEXT(d->replica->id)), a, &r, err) < 0)
+		return -1;
+	if (r.state != REPLICA_PENDING)
+		return 0; /* stopped meanwhile */
+	if (workload_load(conn, NULL, r.workload_id, a, &w, err) < 0)
+		return -1;
+	return lease_reserve(c, conn, &plan, now_ms, a, err);
+}
+
+static int commit(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct commit_arg *x = arg;
+	cleanup_arena struct arena arena = { 0 };
+
+	for (size_t i = 0; i < x->len; i++)
+		if (x->decisions[i].placed && commit_one(x->c, conn, &x->decisions[i], x->now_ms, &arena, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* All in one transaction; if one of them no longer fits, each in its own, and those that fail wait for the next round. */
+static int commit_all(struct control *c, struct db_conn *conn, struct decision *d, size_t len, int64_t now_ms, struct err *err)
+{
+	struct commit_arg arg = { c, d, len, now_ms };
+
+	if (len == 0 || db_tx(conn, commit, &arg, err) == 0)
+		return 0;
+	if (err->code != ERR_CONFLICT && err->code != ERR_FUNDS)
+		return -1;
+	for (size_t i = 0; i < len; i++) {
+		err_clear(err);
+		arg.decisions = &d[i];
+		arg.len = 1;
+		if (db_tx(conn, commit, &arg, err) == 0)
+			continue;
+		if (err->code != ERR_CONFLICT && err->code != ERR_FUNDS)
+			return -1;
+		metrics_count(c, "placement_conflicts_total", 1);
+		scheduler_dirty(c, conn, d[i].placement.worker_id);
+	}
+	err_clear(err);
+	return 0;
+}
+
+struct round_arg {
+	struct control *c;
+	int64_t now_ms;
+	struct arena *a;
+	struct decision *decisions;
+	size_t len;
+	const char *after;
+};
+
+static int round_read(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct round_arg *x = arg;
+	struct replica *pending;
+
+	if (db_select(conn, &replica_type, "replicas", "WHERE state = 'pending' AND not_before_ms <= $1 AND id > $2 ORDER BY id LIMIT $3",
+		      DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(BATCH)), x->a, (void **)&pending, &x->len, err) < 0)
+		return -1;
+	x->decisions = arena_array(x->a, struct decision, x->len + 1);
+	for (size_t i = 0; i < x->len; i++) {
+		struct decision *d = &x->decisions[i];
+
+		d->replica = &pending[i];
+		if (workload_load(conn, NULL, pending[i].workload_id, x->a, &d->workload, err) < 0 ||
+		    request_of(x->c, conn, &d->workload, x->now_ms, x->a, &d->request, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Decides for all against one view, taking each placement out of it before the next. The placement's device texts belong
+ * to the pool and may go when it changes, so they are copied. */
+static size_t decide(struct scheduler *s, struct decision *d, size_t len, struct arena *a)
+{
+	size_t placed = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		d[i].placed = pool_place(s->pool, &d[i].request, &d[i].placement);
+		if (!d[i].placed)
+			continue;
+		for (size_t k = 0; k < d[i].placement.device_count; k++)
+			d[i].placement.devices[k] = arena_strdup(a, d[i].placement.devices[k]);
+		pool_take(s->pool, &d[i].placement, d[i].request.want);
+		placed++;
+	}
+	return placed;
+}
+
+static int next_backoff(struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)
+{
+	int64_t at;
+
+	if (db_query_int(conn, "SELECT MIN(not_before_ms) FROM replicas WHERE state = 'pending' AND not_before_ms > $1",
+			 DB_ARGS(DB_INT(now_ms)), 0, &at, err) < 0)
+		return -1;
+	*ret_next_ms = at ? MIN(now_ms + IDLE_MS, at) : now_ms + IDLE_MS;
+	return 0;
+}
+
+/* One page of what is pending, oldest first. */
+static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, size_t *ret_len, struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
+	struct scheduler *s = c->scheduler;
+	struct round_arg x = { .c = c, .now_ms = now_ms, .a = &arena, .after = s->cursor };
+	size_t placed;
+	int rc;
+
+	if (db_read(conn, round_read, &x, err) < 0)
+		return -1;
+	pthread_mutex_lock(&s->lock);
+	rc = refresh(c, conn, now_ms, &arena, err);
+	placed = rc == 0 ? decide(s, x.decisions, x.len, &arena) : 0;
+	pthread_mutex_unlock(&s->lock);
+	if (rc < 0 || commit_all(c, conn, x.decisions, x.len, now_ms, err) < 0)
+		return -1;
+	metrics_count(c, "placements_total", placed);
+	snprintf(s->cursor, sizeof(s->cursor), "%s", x.len == BATCH ? x.decisions[x.len - 1].replica->id : "");
+	*ret_len = x.len;
+	return 0;
+}
+
+/* Goes through all that is pending, so that those that nothing fits hold nobody up who waits behind them. */
+int scheduler_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)
+{
+	size_t len = BATCH;
+	bool leads;
+
+	*ret_next_ms = now_ms + IDLE_MS;
+	if (leader_check(c, conn, "scheduler", now_ms, &leads, err) < 0)
+		return -1;
+	if (!leads)
+		return 0;
+	for (int page = 0; page < PAGES && len == BATCH; page++)
+		if (page_place(c, conn, now_ms, &len, err) < 0)
+			return -1;
+	if (len == BATCH) {
+		*ret_next_ms = now_ms; /* goes on where it stands */
+		return 0;
+	}
+	return next_backoff(conn, now_ms, ret_next_ms, err);
+}

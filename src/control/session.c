@@ -1,0 +1,181 @@
+/* Worker sessions.  A worker proves possession of its ed25519 key when it opens one (api/link.c); both ends then hold a
+ * MAC key that never crossed the wire.  Every request carries session, time, nonce and MAC over method, target and body:
+ * what somebody copies from one worker is worth nothing on another, and nothing at all a minute later.
+ * Sessions live in this process; after its restart workers open new ones. */
+#include "internal.h"
+
+#define PER_WORKER 4 /* sessions of one worker: the process, and its owner's commands */
+struct session_entry {
+	char worker_id[ID_SIZE];
+	uint8_t key[32];
+	int64_t expires_ms;
+	struct nonce_window nonces;
+};
+
+struct sessions {
+	pthread_mutex_t lock;
+	struct map *by_id;
+};
+
+struct sessions *sessions_new(void)
+{
+	struct sessions *s = xcalloc(1, sizeof(*s));
+
+	pthread_mutex_init(&s->lock, NULL);
+	s->by_id = map_new();
+	return s;
+}
+
+void sessions_free(struct sessions *s)
+{
+	if (!s)
+		return;
+	map_free(s->by_id, free);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static void drop_where(struct sessions *s, const char *worker_id, int64_t expired_by_ms)
+{
+	size_t it = 0;
+	const char *id;
+	void *value;
+
+	while (map_next(s->by_id, &it, &id, &value)) {
+		struct session_entry *e = value;
+
+		if (str_eq(e->worker_id, worker_id) || e->expires_ms <= expired_by_ms)
+			free(map_remove(s->by_id, id));
+	}
+}
+
+/* Lock held: makes room by ending the worker's oldest session. */
+static void make_room(struct sessions *s, const char *worker_id)
+{
+	size_t it = 0, count = 0;
+	const char *id, *oldest = NULL;
+	int64_t oldest_ms = INT64_MAX;
+	void *value;
+
+	while (map_next(s->by_id, &it, &id, &value)) {
+		struct session_entry *e = value;
+
+		if (!str_eq(e->worker_id, worker_id))
+			continue;
+		count++;
+		if (e->expires_ms < oldest_ms) {
+			oldest_ms = e->expires_ms;
+			oldest = id;
+		}
+	}
+	if (count >= PER_WORKER)
+		free(map_remove(s->by_id, oldest));
+}
+
+void session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t key[static 32],
+		 int64_t expires_ms)
+{
+	struct session_entry *e = xcalloc(1, sizeof(*e));
+
+	snprintf(e->worker_id, sizeof(e->worker_id), "%s", worker_id);
+	memcpy(e->key, key, sizeof(e->key));
+	e->expires_ms = expires_ms;
+	pthread_mutex_lock(&s->lock);
+	make_room(s, worker_id);
+	map_put(s->by_id, id, e);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void session_drop_worker(struct sessions *s, const char *worker_id)
+{
+	pthread_mutex_lock(&s->lock);
+	drop_where(s, worker_id, INT64_MIN);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void sessions_expire(struct sessions *s, int64_t now_ms)
+{
+	pthread_mutex_lock(&s->lock);
+	drop_where(s, NULL, now_ms);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool nonce_take(struct nonce_window *w, int64_t nonce)
+{
+	if (nonce <= 0 || nonce <= w->newest - NONCE_WINDOW)
+		return false;
+	if (nonce > w->newest) {
+		/* forget the bits that the window moves over */
+		int64_t steps = MIN(nonce - w->newest, (int64_t)NONCE_WINDOW);
+
+		for (int64_t i = 0; i < steps; i++)
+			w->seen[(nonce - i) % NONCE_WINDOW / 64] &= ~(UINT64_C(1) << ((nonce - i) % 64));
+		w->newest = nonce;
+	}
+	uint64_t bit = UINT64_C(1) << (nonce % 64), *word = &w->seen[nonce % NONCE_WINDOW / 64];
+	bool fresh = !(*word & bit);
+
+	*word |= bit;
+	return fresh;
+}
+
+size_t sessions_count(struct sessions *s, const char *worker_id)
+{
+	size_t it = 0, count = 0;
+	const char *id;
+	void *value;
+
+	pthread_mutex_lock(&s->lock);
+	while (map_next(s->by_id, &it, &id, &value))
+		count += str_eq(((struct session_entry *)value)->worker_id, worker_id);
+	pthread_mutex_unlock(&s->lock);
+	return count;
+}
+
+static const char *method_name(enum http_method m)
+{
+	return http_method_names[m];
+}
+
+int session_check(struct control *c, const struct http_request *req, struct caller *ret, struct err *err)
+{
+	const char *id = http_header(req, "TES-Session"), *time_text = http_header(req, "TES-Time");
+	const char *nonce_text = http_header(req, "TES-Nonce"), *mac_text = http_header(req, "TES-MAC");
+	int64_t time_ms, nonce, now = control_now(c);
+	uint8_t mac[MAC_SIZE], expected[MAC_SIZE];
+	struct session_entry *e;
+	bool known, fresh = false;
+
+	if (!id || !time_text || !nonce_text || !mac_text)
+		return err_set(err, ERR_UNAUTHENTICATED,
+			       "this is a worker's operation: send TES-Session, TES-Time, TES-Nonce and TES-MAC");
+	if (int_parse(time_text, 0, INT64_MAX, &time_ms, err) < 0 ||
+	    int_parse(nonce_text, 1, INT64_MAX - NONCE_WINDOW, &nonce, err) < 0 || hex_parse(mac_text, mac, sizeof(mac)) < 0) {
+		err_clear(err);
+		return err_set(err, ERR_UNAUTHENTICATED, "TES-Time, TES-Nonce or TES-MAC is malformed");
+	}
+	pthread_mutex_lock(&c->sessions->lock);
+	e = map_find(c->sessions->by_id, id);
+	known = e && e->expires_ms > now;
+	if (known) {
+		request_mac(e->key, id, method_name(req->method), req->target, time_ms, nonce, req->body_sha256, expected);
+		known = mem_equal_const_time(mac, expected, sizeof(mac));
+	}
+	if (known && llabs(time_ms - now) <= API_CLOCK_SKEW_MS)
+		fresh = nonce_take(&e->nonces, nonce);
+	if (fresh) {
+		ret->kind = CALLER_WORKER;
+		ret->worker_id = arena_strdup(req->arena, e->worker_id);
+		ret->session_id = arena_strdup(req->arena, id);
+	}
+	pthread_mutex_unlock(&c->sessions->lock);
+	if (!known)
+		return err_set(err, ERR_UNAUTHENTICATED, "no such session, or the MAC does not fit: open a new session");
+	if (llabs(time_ms - now) > API_CLOCK_SKEW_MS)
+		return err_set(err, ERR_UNAUTHENTICATED,
+			       "TES-Time is off by %" PRId64 " ms, at most %" PRId64 " are allowed: set the machine's clock",
+			       time_ms - now, API_CLOCK_SKEW_MS);
+	if (!fresh)
+		return err_set(err, ERR_CONFLICT, "TES-Nonce %" PRId64 " was used before in this session", nonce);
+	return 0;
+}

@@ -1,0 +1,6 @@
+#include "control.h"
+
+int main(int argc, char **argv)
+{
+	return control_main(argc, argv);
+}
