@@ -57,8 +57,10 @@ void request_mac(const uint8_t key[static 32], const char *session, const char *
 	mac_make(text.buf, text.len, key, ret);
 }
 
-void session_sign_text(const char *worker_id, int64_t time_ms, const char *exchange_key, struct strbuf *out)
+void session_sign_text(const char *worker_id, int64_t time_ms, const char *exchange_key,
+		       const char *boot_id, struct strbuf *out)
 {
 	strbuf_reset(out);
-	strbuf_addf(out, "tes-session-1\n%s\n%" PRId64 "\n%s", worker_id, time_ms, exchange_key);
+	strbuf_addf(out, "tes-session-1\n%s\n%" PRId64 "\n%s\n%s", worker_id, time_ms, exchange_key,
+		    boot_id ? boot_id : "");
 }

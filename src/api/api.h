@@ -57,7 +57,8 @@ char *operation_path(const struct operation *op, const char *const *params, size
 void request_mac(const uint8_t key[static 32], const char *session, const char *method, const char *target,
 		 int64_t time_ms, int64_t nonce, const uint8_t body_sha256[static 32], uint8_t ret[static MAC_SIZE]);
 /* What a worker signs to open a session. */
-void session_sign_text(const char *worker_id, int64_t time_ms, const char *exchange_key, struct strbuf *out);
+void session_sign_text(const char *worker_id, int64_t time_ms, const char *exchange_key, const char *boot_id /* NULL: "" */,
+		       struct strbuf *out);
 
 /* RFC 9457 problem, with members `code` (err_code_name), `field` and `request_id`. */
 int api_status(enum err_code code);

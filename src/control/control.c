@@ -41,6 +41,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 		free(c);
 		return err_wrap(err, "[store] secret_key_file");
 	}
+	pthread_mutex_init(&c->admit_lock, NULL);
 	c->hub = hub_new();
 	c->sessions = sessions_new();
 	c->scheduler = scheduler_new();
@@ -59,6 +60,7 @@ void control_close(struct control *c)
 	sessions_free(c->sessions);
 	metrics_free(c->metrics);
 	hub_free(c->hub);
+	pthread_mutex_destroy(&c->admit_lock);
 	free(c);
 }
 

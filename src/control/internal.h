@@ -29,6 +29,8 @@ struct control {
 	struct sessions *sessions;     /* of workers */
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct http_server *server;    /* NULL in the simulator */
+	pthread_mutex_t admit_lock;
+	struct db_conn *admit_conn;    /* for looking at keys before an upload is taken */
 	uint8_t secret_key[32];        /* seals workload secrets at rest */
 	int64_t started_ms;
 	char instance[ID_SIZE];        /* of this process, for leadership */
@@ -95,7 +97,9 @@ void auth_key_make(struct control *c, struct arena *a, struct api_key *ret); /* 
 /* Worker sessions live in memory of one process: after its restart workers open new ones. */
 struct sessions *sessions_new(void);
 void sessions_free(struct sessions *s);
-void session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t key[static 32], int64_t expires_ms);
+/* false: the worker has a session of that exchange key already, so the request is a copy of an old one. */
+bool session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t exchange_key[static EXCHANGE_SIZE],
+		 const uint8_t key[static 32], int64_t expires_ms);
 void session_drop_worker(struct sessions *s, const char *worker_id); /* blocked or left */
 void sessions_expire(struct sessions *s, int64_t now_ms);
 size_t sessions_count(struct sessions *s, const char *worker_id);
@@ -104,6 +108,7 @@ struct nonce_window {
 	int64_t newest;
 	uint64_t seen[NONCE_WINDOW / 64]; /* ring of bits by nonce */
 };
+bool session_is_live(struct control *c, const char *id); /* NULL: no */
 bool nonce_take(struct nonce_window *w, int64_t nonce); /* each once */
 /* Checks MAC, time and nonce (nonce_take); fills caller. */
 int session_check(struct control *c, const struct http_request *req, struct caller *ret, struct err *err) must_check;

@@ -50,9 +50,12 @@ static void answer_problem(struct http_response *res, const struct err *err, con
 static void problem(int status, const char *detail, struct strbuf *body, void *arg)
 {
 	struct err err = { 0 };
+	enum err_code code = status >= 500 ? ERR_UNAVAILABLE : status == 405 ? ERR_UNSUPPORTED : ERR_INVALID;
 
-	err_set(&err, status == 404 ? ERR_NOT_FOUND : status == 413 ? ERR_TOO_LARGE : status >= 500 ? ERR_UNAVAILABLE :
-		status == 415 || status == 405 ? ERR_UNSUPPORTED : ERR_INVALID, "%s", detail);
+	for (enum err_code i = ERR_INVALID; status < 500 && i <= ERR_INTERNAL; i++)
+		if (api_status(i) == status)
+			code = i;
+	err_set(&err, code, "%s", detail);
 	strbuf_reset(body);
 	strbuf_addf(body, "{\"type\":\"about:blank\",\"title\":\"The request could not be taken\",\"status\":%d,\"code\":\"%s\",\"detail\":",
 		    status, err_code_name(err.code));
@@ -194,6 +197,34 @@ static void serve_metrics(struct control *c, struct db_conn *conn, struct http_r
 		http_respond(res, 200, "text/plain; version=0.0.4", (struct slice){ body.buf, body.len });
 }
 
+/* Uploads only from those who may: a key that is known and allowed, or a session that is live.  The MAC of a session's
+ * request covers the body, so it is checked after it. */
+static int admit(const struct http_request *head, char detail[static 232], void *arg)
+{
+	struct control *c = arg;
+	const struct operation *op = head->route->arg;
+	const char *header = http_header(head, "Authorization");
+	struct call call = { .op = op, .caller = { .kind = CALLER_NOBODY } };
+	struct err err = { 0 };
+	int rc = 0;
+
+	if (op->flags & OP_WORKER) {
+		rc = session_is_live(c, http_header(head, "TES-Session")) ? 0 :
+		     err_set(&err, ERR_UNAUTHENTICATED, "no such session: open a new one");
+	} else {
+		pthread_mutex_lock(&c->admit_lock);
+		if (header)
+			rc = auth_key(c, c->admit_conn, header, head->arena, &call.caller, &err);
+		pthread_mutex_unlock(&c->admit_lock);
+		if (rc == 0)
+			rc = control_authorise(&call, &err);
+	}
+	if (rc == 0)
+		return 0;
+	snprintf(detail, 232, "%s", err.text);
+	return api_status(err.code);
+}
+
 static void handle(struct http_request *req, struct http_response *res, void *thread_state, void *arg)
 {
 	struct control *c = arg;
@@ -243,6 +274,8 @@ int serve_start(struct control *c, struct err *err)
 	const struct control_config *cf = &c->config;
 
 	routes_fill(c);
+	if (db_conn_open(c->db, &c->admit_conn, err) < 0)
+		return -1;
 	return http_server_start(&(struct http_server_config){
 		.address = cf->listen_address, .port = cf->listen_port,
 		.tls_cert = str_empty(cf->tls_cert) ? NULL : cf->tls_cert,
@@ -252,7 +285,7 @@ int serve_start(struct control *c, struct err *err)
 		.connections_per_address_max = cf->connections_per_address_max ? cf->connections_per_address_max : cf->connections_max,
 		.idle_timeout_ms = 60 * SECOND_MS, .head_max = 8 << 10, .spool_dir = blob_spool_dir(c->blobs),
 		.trust_forwarded = cf->trust_forwarded, .routes = routes, .route_count = ROUTE_COUNT, .handler = handle,
-		.problem = problem, .problem_type = "application/problem+json", .thread_open = thread_open,
+		.admit = admit, .problem = problem, .problem_type = "application/problem+json", .thread_open = thread_open,
 		.thread_close = thread_close, .arg = c,
 	}, &c->server, err);
 }
@@ -261,4 +294,6 @@ void serve_stop(struct control *c)
 {
 	if (c->server)
 		http_server_stop(take_ptr(c->server), 10 * SECOND_MS);
+	if (c->admit_conn)
+		db_conn_close(take_ptr(c->admit_conn));
 }

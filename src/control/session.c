@@ -8,6 +8,7 @@
 struct session_entry {
 	char worker_id[ID_SIZE];
 	uint8_t key[32];
+	uint8_t exchange_key[EXCHANGE_SIZE]; /* the worker's: the same again is a replay */
 	int64_t expires_ms;
 	struct nonce_window nonces;
 };
@@ -49,8 +50,8 @@ static void drop_where(struct sessions *s, const char *worker_id, int64_t expire
 	}
 }
 
-/* Lock held: makes room by ending the worker's oldest session. */
-static void make_room(struct sessions *s, const char *worker_id)
+/* Lock held.  Makes room by ending the worker's oldest session; false if one has the same exchange key. */
+static bool make_room(struct sessions *s, const struct session_entry *fresh)
 {
 	size_t it = 0, count = 0;
 	const char *id, *oldest = NULL;
@@ -60,8 +61,10 @@ static void make_room(struct sessions *s, const char *worker_id)
 	while (map_next(s->by_id, &it, &id, &value)) {
 		struct session_entry *e = value;
 
-		if (!str_eq(e->worker_id, worker_id))
+		if (!str_eq(e->worker_id, fresh->worker_id))
 			continue;
+		if (memcmp(e->exchange_key, fresh->exchange_key, EXCHANGE_SIZE) == 0)
+			return false;
 		count++;
 		if (e->expires_ms < oldest_ms) {
 			oldest_ms = e->expires_ms;
@@ -70,20 +73,27 @@ static void make_room(struct sessions *s, const char *worker_id)
 	}
 	if (count >= PER_WORKER)
 		free(map_remove(s->by_id, oldest));
+	return true;
 }
 
-void session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t key[static 32],
-		 int64_t expires_ms)
+bool session_put(struct sessions *s, const char *id, const char *worker_id, const uint8_t exchange_key[static EXCHANGE_SIZE],
+		 const uint8_t key[static 32], int64_t expires_ms)
 {
 	struct session_entry *e = xcalloc(1, sizeof(*e));
+	bool fresh;
 
 	snprintf(e->worker_id, sizeof(e->worker_id), "%s", worker_id);
 	memcpy(e->key, key, sizeof(e->key));
+	memcpy(e->exchange_key, exchange_key, EXCHANGE_SIZE);
 	e->expires_ms = expires_ms;
 	pthread_mutex_lock(&s->lock);
-	make_room(s, worker_id);
-	map_put(s->by_id, id, e);
+	fresh = make_room(s, e);
+	if (fresh)
+		map_put(s->by_id, id, e);
 	pthread_mutex_unlock(&s->lock);
+	if (!fresh)
+		free(e);
+	return fresh;
 }
 
 void session_drop_worker(struct sessions *s, const char *worker_id)
@@ -130,6 +140,18 @@ size_t sessions_count(struct sessions *s, const char *worker_id)
 		count += str_eq(((struct session_entry *)value)->worker_id, worker_id);
 	pthread_mutex_unlock(&s->lock);
 	return count;
+}
+
+bool session_is_live(struct control *c, const char *id)
+{
+	const struct session_entry *e;
+	bool live;
+
+	pthread_mutex_lock(&c->sessions->lock);
+	e = id ? map_find(c->sessions->by_id, id) : NULL;
+	live = e && e->expires_ms > control_now(c);
+	pthread_mutex_unlock(&c->sessions->lock);
+	return live;
 }
 
 static const char *method_name(enum http_method m)

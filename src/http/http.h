@@ -67,6 +67,9 @@ struct http_server_config {
 	const char *problem_type; /* "application/problem+json" */
 	/* NULL from it: the server does not start.  Called, as its counterpart, on the
 	 * thread itself. */
+	/* Before a body is spooled to a file: 0 lets it in, else the status of the refusal, with its reason in `detail`. Runs on
+	 * an epoll thread, where everybody waits: look, do not work. NULL: all are let in. */
+	int (*admit)(const struct http_request *head, char detail[static 232], void *server_arg);
 	void *(*thread_open)(void *server_arg);
 	void (*thread_close)(void *thread_state);
 	void *arg;

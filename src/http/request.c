@@ -257,6 +257,20 @@ static int spool_open(struct exchange *ex)
 	return 0;
 }
 
+/* Whoever may not upload does not fill the disk first. */
+static int admit(struct exchange *ex)
+{
+	const struct http_server_config *config = &ex->server->config;
+	char detail[232] = "";
+	int status;
+
+	if (!config->admit)
+		return 0;
+	ex->req.arena = &ex->arena;
+	status = config->admit(&ex->req, detail, config->arg);
+	return status ? refuse(ex, status, detail) : 0;
+}
+
 static enum MHD_Result head_step(struct exchange *ex, const char *method, const char *version)
 {
 	struct http_server *s = ex->server;
@@ -281,7 +295,7 @@ static enum MHD_Result head_step(struct exchange *ex, const char *method, const 
 	sha256_init(&ex->body_hash);
 	length = body_length(ex);
 	if (!route_find(ex, method, &path) && !body_check(ex, length) &&
-	    ex->req.route->body == HTTP_BODY_FILE)
+	    ex->req.route->body == HTTP_BODY_FILE && !admit(ex))
 		spool_open(ex);
 	if (ex->refuse_status && (length < 0 || length > DRAIN_MAX))
 		return problem_send_and_close(ex, ex->refuse_status, ex->refuse_detail);

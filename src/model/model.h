@@ -425,7 +425,7 @@ int64_t funded_ms(int64_t amount_uusd, int64_t rate_uusd_h);
 
 struct worker_join { const char *token, *public_key, *name; const struct inventory *inventory; };
 struct worker_joined { const char *worker_id, *org_id; };
-/* The worker signs "tes-session-1\n<worker>\n<time_ms>\n<exchange key>" with its ed25519 key; both ends then derive the
+/* The worker signs "tes-session-1\n<worker>\n<time_ms>\n<exchange key>\n<boot id>" with its ed25519 key; both ends then derive the
  * same MAC key (codec.h, exchange_shared), which never crosses the wire. */
 struct session_request { const char *worker_id, *exchange_key, *signature, *boot_id, *version; int64_t time_ms; };
 struct session { const char *id, *exchange_key; int64_t expires_ms, heartbeat_ms, server_time_ms; };

@@ -40,10 +40,10 @@ static const struct field session_request_fields[] = {
 	FIELD_TEXT(
 		struct session_request, signature, 1, SIGNATURE_TEXT_BYTES,
 		FIELD_REQUIRED | FIELD_LINE,
-		"ed25519 over \"tes-session-1\", worker, time in ms and exchange key, joined "
-		"by newlines; base64url."),
-	FIELD_TEXT(struct session_request, boot_id, 1, 64, FIELD_REQUIRED | FIELD_LINE,
-		   "Changes each time that the worker's process starts."),
+		"ed25519 over \"tes-session-1\", worker, time in ms, exchange key and boot "
+		"id, joined by newlines; base64url."),
+	FIELD_TEXT(struct session_request, boot_id, 0, 64, FIELD_LINE,
+		   "Changes each time that the worker's process starts; absent: an owner's command, which runs no leases."),
 	FIELD_TEXT(struct session_request, version, 0, 64, FIELD_LINE,
 		   "Version of tes-worker."),
 	FIELD_TIME(struct session_request, time_ms, FIELD_REQUIRED,

@@ -117,7 +117,7 @@ static int signature_check(const struct session_request *in, const struct worker
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	size_t len;
 
-	session_sign_text(in->worker_id, in->time_ms, in->exchange_key, &text);
+	session_sign_text(in->worker_id, in->time_ms, in->exchange_key, in->boot_id, &text);
 	if (hex_parse(w->public_key, pk, sizeof(pk)) < 0 ||
 	    base64url_parse(in->signature, sig, sizeof(sig), &len) < 0 || len != sizeof(sig) ||
 	    !sign_check(text.buf, text.len, pk, sig))
@@ -150,7 +150,8 @@ int op_worker_session(struct control *c, struct db_conn *conn, struct call *call
 		.id = new_id(c, "ss", call->arena), .exchange_key = arena_strdup(call->arena, hex),
 		.expires_ms = now + SESSION_TTL_MS, .heartbeat_ms = c->config.heartbeat_ms, .server_time_ms = now,
 	};
-	session_put(c->sessions, out->id, w.id, key, out->expires_ms);
+	if (!session_put(c->sessions, out->id, w.id, theirs, key, out->expires_ms))
+		return err_set_field(err, "exchange_key", "was used before: make a new one for each session");
 	if (str_empty(in->boot_id))
 		return 0; /* an owner's command, not the process that runs leases */
 	return db_exec(conn, "UPDATE workers SET boot_id = $2 WHERE id = $1", DB_ARGS(DB_TEXT(w.id), DB_TEXT(in->boot_id)),

@@ -58,11 +58,13 @@ static void test_limits(void **state)
 	const uint8_t key[32] = { 0 };
 
 	for (int i = 0; i < 6; i++) {
+		const uint8_t theirs[EXCHANGE_SIZE] = { (uint8_t)i };
 		char id[16];
 
 		snprintf(id, sizeof(id), "ss_%d", i);
-		session_put(s, id, "wk_a", key, now_ms + 1000 + i);
-		session_put(s, id + 1, "wk_b", key, now_ms + 1000 + i); /* another worker's */
+		assert_true(session_put(s, id, "wk_a", theirs, key, now_ms + 1000 + i));
+		assert_true(session_put(s, id + 1, "wk_b", theirs, key, now_ms + 1000 + i)); /* another worker's */
+		assert_false(session_put(s, "ss_x", "wk_a", theirs, key, now_ms + 1000)); /* a replay */
 	}
 	assert_int_equal(sessions_count(s, "wk_a"), 4); /* the oldest made room */
 	assert_int_equal(sessions_count(s, "wk_b"), 4);
