@@ -236,7 +236,8 @@ struct follow_state {
 	char workload_id[ID_SIZE];
 	struct place place;
 	int64_t since_ms;
-	char last_state[400];
+	char last_state[600];
+	char lease_id[ID_SIZE], region[64]; /* where that lease runs */
 	struct live *st;
 };
 
@@ -263,8 +264,9 @@ static bool follow_status(struct follow_state *s, const struct workload *w, cons
 	json_write_text(w->reason_text, &text);
 	strbuf_addf(&text, ",\"exit_code\":%" PRId64, w->exit_code);
 	if (lease) {
-		strbuf_addf(&text, ",\"lease\":\"%s\",\"worker\":\"%s\",\"rate_uusd_h\":%" PRId64 ",\"phase\":", lease->id,
-			    lease->worker_id, lease->rate_uusd_h);
+		strbuf_addf(&text, ",\"lease\":\"%s\",\"worker\":\"%s\",\"region\":", lease->id, lease->worker_id);
+		json_write_text(s->region[0] ? s->region : NULL, &text);
+		strbuf_addf(&text, ",\"rate_uusd_h\":%" PRId64 ",\"phase\":", lease->rate_uusd_h);
 		json_write_text(lease->state == LEASE_PREPARING ? lease->phase : NULL, &text);
 		strbuf_addf(&text, ",\"progress_done\":%" PRId64 ",\"progress_total\":%" PRId64 ",\"unreachable\":%s",
 			    lease->progress_done, lease->progress_total, lease->unreachable_since_ms ? "true" : "false");
@@ -290,6 +292,15 @@ static int follow_once(struct live *st, struct db_conn *conn, struct arena *a, s
 	if (workload_load(conn, NULL, s->workload_id, a, &w, err) < 0 ||
 	    attempt_find(conn, w.id, &s->place, a, &lease, &found, err) < 0)
 		return -1;
+	if (found && !str_eq(s->lease_id, lease.id)) {
+		struct worker worker;
+
+		if (worker_load(conn, lease.worker_id, a, &worker, err) < 0)
+			return -1;
+		snprintf(s->lease_id, sizeof(s->lease_id), "%s", lease.id);
+		snprintf(s->region, sizeof(s->region), "%s",
+			 worker.inventory && worker.inventory->region ? worker.inventory->region : "");
+	}
 	if (!follow_status(s, &w, found ? &lease : NULL))
 		return 1;
 	if (!found)
