@@ -126,6 +126,7 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 	char none[1], *s;
 	int len;
 
+	assert(fmt);
 	va_start(ap, fmt);
 	len = vsnprintf(none, sizeof(none), fmt, ap);
 	va_end(ap);

@@ -231,7 +231,7 @@ int image_parse(const char *image, struct image_ref *ret, struct err *err)
 			"0-9 and a-f",
 			image);
 	/* A ':' before the last '/' belongs to the domain's port. */
-	slash = rest.len ? memrchr(rest.ptr, '/', rest.len) : NULL;
+	slash = rest.ptr ? memrchr(rest.ptr, '/', rest.len) : NULL;
 	last = slash ? (struct slice){ slash, (size_t)(rest.ptr + rest.len - slash) } : rest;
 	if (last.len && memchr(last.ptr, ':', last.len) && cut_after(&rest, ':', &ref.tag) &&
 	    !tag_valid(ref.tag))

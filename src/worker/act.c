@@ -1,0 +1,454 @@
+/* The steps of a lease, one function each.  They block, and give up early when l->cancel says that the wish has changed;
+ * what they could not do is asked of them again. */
+#include "internal.h"
+
+#include "jail/jail.h"
+
+#include <unistd.h>
+
+#define STOP_GRACE_MS	 (10 * SECOND_MS)
+#define PROBE_TIMEOUT_MS (10 * SECOND_MS)
+#define PROBE_EVERY_MS	 500
+#define TRIES_MAX	 5
+
+static bool cancelled(struct lease_run *l)
+{
+	return __atomic_load_n(&l->cancel, __ATOMIC_RELAXED);
+}
+
+/* A step that failed for now: again later, but not for ever.  True: give up. */
+static bool step_failed(struct lease_run *l, const struct err *err)
+{
+	if (cancelled(l))
+		return false;
+	if (err->code != ERR_UNAVAILABLE && err->code != ERR_TIMEOUT)
+		return true;
+	if (agent_has_problem(l->w))
+		l->tries = 0; /* the engine is away: that is not this lease's fault */
+	if (++l->tries >= TRIES_MAX)
+		return true;
+	log_err(LOG_WARN, err, "a step failed, trying again", "lease", l->id, NULL);
+	lease_wait(l, 200 << l->tries);
+	return false;
+}
+
+/* ---- preparing --------------------------------------------------------------------------------------------------- */
+
+static void on_pull(void *arg, const char *phase, int64_t done, int64_t total)
+{
+	lease_phase(arg, phase, done, total);
+}
+
+static void on_input(void *arg, int64_t done, int64_t total)
+{
+	lease_phase(arg, "fetching inputs", done, total);
+}
+
+/* Local limits, which the server's placement should have kept. */
+static int accept_check(struct lease_run *l, struct err *err)
+{
+	const struct desired_lease *d = l->j.desired;
+
+	if (!d->resources || str_empty(d->image))
+		return err_set(err, ERR_INVALID, "the server names no image or no resources");
+	return agent_fits(l->w, l, err);
+}
+
+static void act_prepare(struct lease_run *l)
+{
+	const struct desired_lease *d = l->j.desired;
+	char image[320], digest[320];
+	cleanup_free char *inputs = NULL;
+	struct err err = { 0 };
+
+	if (accept_check(l, &err) < 0) {
+		lease_fail(l, REASON_REFUSED_BY_WORKER, NULL, &err);
+		return;
+	}
+	if (!agent_runtime(l->w)) {
+		lease_phase(l, "waiting for the container engine", 0, 0);
+		lease_wait(l, SECOND_MS);
+		return;
+	}
+	lease_phase(l, "preparing", 0, 0);
+	if (runtime_image(agent_runtime(l->w), d->image, d->registry, &l->cancel, on_pull, l,
+			  image, digest, &err) < 0) {
+		if (step_failed(l, &err))
+			lease_fail(l, REASON_IMAGE_PULL_FAILED, NULL, &err);
+		return;
+	}
+	if (inputs_fetch(l->w->link, l->w->state_dir, d, &l->cancel, on_input, l, &inputs,
+			 &err) < 0) {
+		if (step_failed(l, &err))
+			lease_fail(l, REASON_INPUT_FAILED, NULL, &err);
+		return;
+	}
+	l->tries = 0;
+	pthread_mutex_lock(&l->lock);
+	l->j.image = arena_strdup(&l->arena, image);
+	l->j.image_digest = arena_strdup(&l->arena, digest);
+	l->j.prepared = true;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void act_create(struct lease_run *l)
+{
+	const struct desired_lease *d = l->j.desired;
+	cleanup_free char *inputs = lease_dir(l->w->state_dir, l->id, "in");
+	struct container_spec spec = {
+		.lease = l->id,
+		.generation = d->generation,
+		.image = l->j.image,
+		.command = d->command,
+		.env = &d->env,
+		.secrets = &d->secrets,
+		.resources = d->resources,
+		.gpu_uuids = d->devices,
+		.inputs_dir = d->inputs.len ? inputs : NULL,
+		.private_routes = agent_config(l->w)->private_routes,
+	};
+	struct err err = { 0 };
+
+	if (d->devices.len)
+		spec.gpus_simulated = agent_device_is_simulated(l->w, d->devices.items[0]);
+	if (agent_jail_ensure(l->w, 10 * SECOND_MS, &err) < 0) {
+		lease_fail(l, REASON_REFUSED_BY_WORKER,
+			   "the network of workloads cannot be closed off", &err);
+		return;
+	}
+	lease_phase(l, "creating container", 0, 0);
+	pthread_mutex_lock(&l->lock);
+	l->j.created = true;
+	pthread_mutex_unlock(&l->lock);
+	lease_save(l);
+	if (runtime_create(agent_runtime(l->w), &spec, &err) == 0) {
+		l->tries = 0;
+		return;
+	}
+	/* The image was removed meanwhile. */
+	if (err.code == ERR_NOT_FOUND && l->tries++ == 0) {
+		pthread_mutex_lock(&l->lock);
+		l->j.prepared = false;
+		pthread_mutex_unlock(&l->lock);
+		return;
+	}
+	if (step_failed(l, &err))
+		lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
+}
+
+static void act_start(struct lease_run *l)
+{
+	struct err err = { 0 };
+
+	lease_pump_start(l, false);
+	if (runtime_start(agent_runtime(l->w), l->id, &err) < 0) {
+		if (step_failed(l, &err))
+			lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
+		return;
+	}
+	l->tries = 0;
+	pthread_mutex_lock(&l->lock);
+	l->j.started = true;
+	pthread_mutex_unlock(&l->lock);
+	if (l->pump)
+		log_pump_kick(l->pump);
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+
+static void ready_since(struct lease_run *l, int64_t base_ms)
+{
+	pthread_mutex_lock(&l->lock);
+	l->j.ready = true;
+	l->j.base_ms = base_ms;
+	l->phase[0] = '\0';
+	l->progress_done = l->progress_total = 0;
+	pthread_mutex_unlock(&l->lock);
+	observe_soon(l->w);
+	/* Without a probe the engine's own time stamp says as much after a restart. */
+	if (l->j.desired->ready)
+		lease_save(l);
+	log_line(LOG_INFO, "lease runs", "lease", l->id, "image", l->j.image, NULL);
+}
+
+static void act_probe(struct lease_run *l)
+{
+	const struct readiness *ready = l->j.desired->ready;
+	int64_t left = l->status.started_ms + ready->timeout_s * SECOND_MS - now_ms_get();
+	struct err err = { 0 };
+	int status = -1;
+
+	lease_phase(l, "waiting until it is ready", 0, 0);
+	if (runtime_exec(agent_runtime(l->w), l->id, &ready->command,
+			 MAX(MIN(left, PROBE_TIMEOUT_MS), 100), &status, &err) == 0 &&
+	    status == 0) {
+		ready_since(l, now_ms_get());
+		return;
+	}
+	if (err.code)
+		snprintf(l->note, sizeof(l->note), "%s", err.text);
+	else
+		snprintf(l->note, sizeof(l->note), "the readiness command ended with status %d",
+			 status);
+	lease_wait(l, MAX(MIN(left, PROBE_EVERY_MS), 1));
+}
+
+static void act_pause(struct lease_run *l, bool resume)
+{
+	struct err err = { 0 };
+	int rc;
+
+	pthread_mutex_lock(&l->lock);
+	if (resume)
+		l->j.resume_at_ms = now_ms_get();
+	else
+		l->j.pause_at_ms = now_ms_get();
+	pthread_mutex_unlock(&l->lock);
+	lease_save(l);
+	rc = resume ? runtime_unpause(agent_runtime(l->w), l->id, &err)
+		    : runtime_pause(agent_runtime(l->w), l->id, &err);
+	observe_soon(l->w);
+	if (rc == 0) {
+		log_line(LOG_INFO, resume ? "lease goes on" : "lease is paused", "lease", l->id,
+			 NULL);
+		return;
+	}
+	/* It may have ended just now: the next look tells. */
+	log_err(LOG_WARN, &err, resume ? "cannot resume" : "cannot pause", "lease", l->id,
+		NULL);
+	lease_wait(l, 500);
+}
+
+/* ---- ending ------------------------------------------------------------------------------------------------------- */
+
+/* The machine or its engine went down and took the container along: no doing of the customer's. */
+static bool is_lost(const struct lease_run *l)
+{
+	const struct container_status *st = &l->status;
+	int64_t boot_ms = system_boot_ms(), gone_ms, back_ms;
+
+	pthread_mutex_lock(&l->w->lock);
+	gone_ms = l->w->engine_gone_ms;
+	back_ms = l->w->engine_back_ms;
+	pthread_mutex_unlock(&l->w->lock);
+	if (st->exit_code == 0)
+		return false;
+	if (boot_ms && st->started_ms < boot_ms && st->finished_ms >= boot_ms)
+		return true;
+	return gone_ms && st->finished_ms >= gone_ms - 15 * SECOND_MS &&
+	       (!back_ms || back_ms < gone_ms || st->finished_ms <= back_ms);
+}
+
+static void end_by_exit(struct lease_run *l, bool lost)
+{
+	struct journal *j = &l->j;
+	const struct container_status *st = &l->status;
+	const struct resources *r = j->desired->resources;
+
+	j->exit_code = MIN(MAX(st->exit_code, -1), 255);
+	if (st->oom_killed) {
+		j->end_reason = REASON_OUT_OF_MEMORY;
+		j->end_text = arena_printf(&l->arena,
+					   "it needed more than its %" PRId64 " MiB of memory",
+					   r ? r->memory_mib : 0);
+	} else if (lost) {
+		j->end_reason = REASON_CONTAINER_LOST;
+		j->end_text = arena_printf(&l->arena,
+					   "the machine or its container engine was restarted");
+	} else if (st->exit_code) {
+		j->end_reason = REASON_EXITED_WITH_ERROR;
+		j->end_text = st->error[0]
+				      ? arena_printf(&l->arena,
+						     "it ended with status %" PRId64 ": %s",
+						     st->exit_code, st->error)
+				      : arena_printf(&l->arena, "it ended with status %" PRId64,
+						     st->exit_code);
+	} else {
+		j->end_reason = REASON_COMPLETED;
+		j->end_text = NULL;
+	}
+}
+
+static const char *end_text(struct lease_run *l, enum lease_reason reason)
+{
+	const struct desired_lease *d = l->j.desired;
+	char a[32], b[32];
+
+	switch ((int)reason) {
+	case REASON_DISK_LIMIT_EXCEEDED:
+		size_format(l->disk_used_bytes, a);
+		size_format(d->resources->disk_mib << 20, b);
+		return arena_printf(&l->arena, "it wrote %s; %s were asked for", a, b);
+	case REASON_NEVER_READY:
+		return arena_printf(&l->arena,
+				    "not ready within %" PRId64 " s of its start%s%s",
+				    d->ready->timeout_s, l->note[0] ? ": " : "", l->note);
+	case REASON_WORKER_LOST:
+		duration_format(d->grace_ms, a);
+		return arena_printf(&l->arena,
+				    "the worker could not reach the server for %s and ended it",
+				    a);
+	case REASON_CONTAINER_LOST:
+		return arena_printf(&l->arena,
+				    "its container has disappeared from the machine");
+	}
+	return NULL;
+}
+
+static void act_end(struct lease_run *l, const struct lease_decision *d)
+{
+	bool lost = is_lost(l); /* takes a lock that comes before the lease's */
+
+	pthread_mutex_lock(&l->lock);
+	l->j.end_state = d->end_state;
+	l->j.end_reason = d->reason;
+	if (d->reason == REASON_NONE && l->status.state == CONTAINER_EXITED &&
+	    l->j.desired->desired != DESIRE_STOP)
+		end_by_exit(l, lost);
+	else
+		l->j.end_text = end_text(l, d->reason);
+	/* Ended before it was ready, or before we saw it run: it did run. */
+	if (!l->j.base_ms && l->status.started_ms && !l->j.desired->ready) {
+		l->j.base_ms = l->status.started_ms;
+		l->j.ready = true;
+		l->j.delivered_ms = meter_delivered_ms(&l->j, &l->status, l->seen_ms);
+	}
+	pthread_mutex_unlock(&l->lock);
+	if (d->reason != REASON_NONE)
+		lease_save(l); /* decided by us: it stays decided */
+	log_line(LOG_INFO, "lease ends", "lease", l->id, "reason",
+		 l->j.end_reason ? lease_reason_names[l->j.end_reason] : "told to stop", "text",
+		 l->j.end_text, NULL);
+}
+
+static void act_stop(struct lease_run *l)
+{
+	struct err err = { 0 };
+	int64_t grace = l->j.end_reason == REASON_DISK_LIMIT_EXCEEDED ? 0 : STOP_GRACE_MS;
+
+	lease_phase(l, "stopping", 0, 0);
+	if (runtime_stop(agent_runtime(l->w), l->id, grace, &err) < 0) {
+		log_err(LOG_WARN, &err, "cannot stop a container", "lease", l->id, NULL);
+		lease_wait(l, SECOND_MS);
+	}
+}
+
+static void act_flush(struct lease_run *l)
+{
+	if (l->pump) {
+		log_pump_ended(l->pump);
+		if (!log_pump_done(l->pump)) {
+			lease_wait(l, 2 * SECOND_MS);
+			if (!log_pump_done(l->pump))
+				return;
+		}
+	}
+	pthread_mutex_lock(&l->lock);
+	if (l->pump) {
+		struct output_position at;
+		bool cut;
+
+		log_pump_position(l->pump, &at, &cut);
+		l->j.log_seq = at.seq;
+		l->j.log_cut |= cut;
+	}
+	l->j.logs_done = true;
+	pthread_mutex_unlock(&l->lock);
+	log_pump_free(take_ptr(l->pump));
+}
+
+static void on_result(void *arg, int64_t done, int64_t total)
+{
+	lease_phase(arg, "delivering results", done, total);
+}
+
+static void act_collect(struct lease_run *l)
+{
+	cleanup_strbuf struct strbuf note = STRBUF_INIT;
+	struct err err = { 0 };
+
+	if (results_collect(l->w->link, agent_runtime(l->w), l->w->state_dir, l->j.desired,
+			    &l->cancel, on_result, l, &note, &err) < 0) {
+		if (cancelled(l))
+			return;
+		if (err.code == ERR_UNAVAILABLE || err.code == ERR_TIMEOUT ||
+		    err.code == ERR_UNAUTHENTICATED || err.code == ERR_RATE) {
+			log_err(LOG_WARN, &err, "results cannot be delivered now, trying again",
+				"lease", l->id, NULL);
+			lease_wait(l, 2 * SECOND_MS);
+			return;
+		}
+		log_err(LOG_ERROR, &err, "results are lost", "lease", l->id, NULL);
+		strbuf_addf(&note, "%sresults could not be delivered: %s", note.len ? "; " : "",
+			    err.text);
+	}
+	pthread_mutex_lock(&l->lock);
+	l->j.results_done = true;
+	if (note.len)
+		l->j.end_text = arena_printf(&l->arena, "%s%s%.400s",
+					     l->j.end_text ? l->j.end_text : "",
+					     l->j.end_text ? "; " : "", note.buf);
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void act_finish(struct lease_run *l)
+{
+	pthread_mutex_lock(&l->lock);
+	if (l->status.state == CONTAINER_EXITED)
+		l->j.exit_code = MIN(MAX(l->status.exit_code, -1), 255);
+	if (l->j.base_ms) {
+		if (l->receipt_next >= l->j.receipt_seq)
+			l->j.receipt_seq = l->receipt_next + 1;
+		l->j.final_seq = ++l->receipt_next;
+	}
+	l->j.ended = true;
+	l->phase[0] = '\0';
+	l->progress_done = l->progress_total = 0;
+	pthread_mutex_unlock(&l->lock);
+	/* First the journal: what was said to be the end must stay the end. */
+	lease_save(l);
+	observe_soon(l->w);
+	log_pump_free(take_ptr(l->pump));
+}
+
+static void act_remove(struct lease_run *l)
+{
+	cleanup_free char *inputs = lease_dir(l->w->state_dir, l->id, "in");
+	cleanup_free char *tmp = lease_dir(l->w->state_dir, l->id, "tmp");
+	struct err err = { 0 };
+
+	log_pump_free(take_ptr(l->pump));
+	if (l->j.created &&
+	    (!agent_runtime(l->w) || runtime_remove(agent_runtime(l->w), l->id, &err) < 0)) {
+		log_err(LOG_WARN, &err, "cannot remove a container", "lease", l->id, NULL);
+		lease_wait(l, 2 * SECOND_MS);
+		return;
+	}
+	if (dir_remove(inputs, &err) < 0 || dir_remove(tmp, &err) < 0)
+		log_err(LOG_WARN, &err, "cannot remove the inputs of a lease", "lease", l->id,
+			NULL);
+	pthread_mutex_lock(&l->lock);
+	l->j.removed = true;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void lease_act(struct lease_run *l, const struct lease_decision *d)
+{
+	switch (d->action) {
+	case ACT_PREPARE: act_prepare(l); break;
+	case ACT_CREATE: act_create(l); break;
+	case ACT_START: act_start(l); break;
+	case ACT_PROBE: act_probe(l); break;
+	case ACT_READY: ready_since(l, l->status.started_ms); break;
+	case ACT_PAUSE:
+	case ACT_RESUME: act_pause(l, d->action == ACT_RESUME); break;
+	case ACT_END: act_end(l, d); break;
+	case ACT_STOP: act_stop(l); break;
+	case ACT_FLUSH: act_flush(l); break;
+	case ACT_COLLECT: act_collect(l); break;
+	case ACT_FINISH: act_finish(l); break;
+	case ACT_REMOVE: act_remove(l); break;
+	case ACT_WAIT:
+	case ACT_FORGET: break;
+	}
+}
