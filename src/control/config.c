@@ -60,11 +60,11 @@ static const struct config_key keys[] = {
 	KEY("limits", "workloads_active_max", CONFIG_INT, workloads_active_max, "10000", 1, 10000000,
 	    "Workloads of one organisation that have not ended."),
 };
-static const struct config_table table = { keys, ARRAY_LEN(keys), sizeof(struct control_config) };
-
 /* What no key alone can say. */
-static int config_check(const struct control_config *c, struct err *err)
+static int config_check(const void *filled, struct err *err)
 {
+	const struct control_config *c = filled;
+
 	if (str_empty(c->tls_cert) != str_empty(c->tls_key))
 		return err_set_field(err, "server.tls_key", "tls_cert and tls_key go together: give both or neither");
 	if (c->silent_after_ms < 2 * c->heartbeat_ms)
@@ -84,16 +84,11 @@ static int config_check(const struct control_config *c, struct err *err)
 	return 0;
 }
 
+static const struct config_table table = { keys, ARRAY_LEN(keys), sizeof(struct control_config), config_check };
+
 int control_config_load(const char *path, struct arena *arena, struct control_config *ret, struct err *err)
 {
-	struct control_config c;
-
-	if (config_load(&table, path, arena, &c, err) < 0)
-		return -1;
-	if (config_check(&c, err) < 0)
-		return path ? err_wrap(err, "%s", path) : -1;
-	*ret = c;
-	return 0;
+	return config_load(&table, path, arena, ret, err);
 }
 
 void control_config_print(struct strbuf *out)

@@ -27,19 +27,39 @@ const char *caller_actor(const struct caller *caller)
 	return "anybody";
 }
 
-int event_append(struct control *c, struct db_conn *conn, const char *org_id, const char *actor, const char *subject,
-		 const char *kind, const char *reason, const char *text, struct err *err)
+int events_append(struct control *c, struct db_conn *conn, const struct event_item *items, size_t len, struct err *err)
 {
-	char id[ID_SIZE];
+	enum { COLUMNS = 9 };
+	cleanup_arena struct arena arena = { 0 };
+	struct db_value *values = arena_array(&arena, struct db_value, len * COLUMNS), *v = values;
+	int64_t now = control_now(c);
 
-	id_make("ev", control_now(c), &c->random, id);
-	if (db_exec(conn,
-		    "INSERT INTO events (id, org_id, actor, subject, kind, reason, text, at_ms, made)"
-		    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		    DB_ARGS(DB_TEXT(id), DB_TEXT(org_id), DB_TEXT(actor), DB_TEXT(subject), DB_TEXT(kind),
-			    DB_TEXT(reason ? reason : ""), DB_TEXT(text ? text : ""), DB_INT(control_now(c)), DB_INT(atomic_fetch_add(&c->events_made, 1))), NULL,
-		    err) < 0)
+	for (size_t i = 0; i < len; i++) {
+		const struct event_item *e = &items[i];
+
+		*v++ = DB_TEXT(new_id(c, "ev", &arena));
+		*v++ = DB_TEXT(e->org_id);
+		*v++ = DB_TEXT(e->actor);
+		*v++ = DB_TEXT(e->subject);
+		*v++ = DB_TEXT(e->kind);
+		*v++ = DB_TEXT(e->reason ? e->reason : "");
+		*v++ = DB_TEXT(e->text ? e->text : "");
+		*v++ = DB_INT(now);
+		*v++ = DB_INT(atomic_fetch_add(&c->events_made, 1));
+	}
+	if (db_exec_batch(conn,
+			  "INSERT INTO events (id, org_id, actor, subject, kind, reason, text, at_ms, made)"
+			  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+			  values, COLUMNS, len, NULL, err) < 0)
 		return -1;
 	wake(c, conn, "duty", "publisher");
 	return 0;
+}
+
+int event_append(struct control *c, struct db_conn *conn, const char *org_id, const char *actor, const char *subject,
+		 const char *kind, const char *reason, const char *text, struct err *err)
+{
+	const struct event_item item = { org_id, actor, subject, kind, reason, text };
+
+	return events_append(c, conn, &item, 1, err);
 }

@@ -121,6 +121,8 @@ int call_authorise(const struct call *call, struct err *err) must_check;
 /* Appends to the outbox inside the running transaction; the publisher numbers, chains and announces it. */
 int event_append(struct control *c, struct db_conn *conn, const char *org_id, const char *actor, const char *subject,
 		 const char *kind, const char *reason, const char *text, struct err *err) must_check;
+struct event_item { const char *org_id, *actor, *subject, *kind, *reason, *text; };
+int events_append(struct control *c, struct db_conn *conn, const struct event_item *items, size_t len, struct err *err) must_check;
 const char *caller_actor(const struct caller *caller); /* "us_…", "ak_…", "wk_…", "operator", "anybody" */
 
 /* ---- leases (lease.c): the only place that stores a lease ------------------------------------------------ */
@@ -134,10 +136,13 @@ int lease_transition(struct control *c, struct db_conn *conn, struct lease *leas
 		     const char *actor, struct arena *a, struct err *err) must_check;
 /* Stores metering changes only. */
 int lease_store(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
-/* A new lease for a replica on a worker: claims capacity and devices, moves the hold, inserts, announces. ERR_CONFLICT if
- * the capacity or a device is no longer free or the replica no longer pending. */
-struct lease_plan { struct workload *workload; struct replica *replica; const struct placement *placement; };
-int lease_reserve(struct control *c, struct db_conn *conn, const struct lease_plan *plan, int64_t now_ms, struct arena *a, struct err *err) must_check;
+/* New leases for replicas on workers, all or none: claims capacity and devices, moves the holds, inserts, announces.
+ * ERR_CONFLICT if capacity or a device is no longer free or a replica no longer pending, ERR_FUNDS if somebody cannot pay;
+ * then the transaction is to be given up.  Changes nothing of the plans.  (reserve.c) */
+struct lease_plan { const struct workload *workload; const struct replica *replica; const struct placement *placement; };
+int leases_reserve(struct control *c, struct db_conn *conn, const struct lease_plan *plans, size_t len, int64_t now_ms, struct arena *a, struct err *err) must_check;
+/* Delivered time that so much money, all that was billed included, pays for. */
+int64_t lease_funded_by(const struct lease *l, int64_t money_uusd);
 /* Settles what is billable now; pauses or renews as the money allows (metering.c calls it on its timer). */
 int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, int64_t now_ms, bool last, struct arena *a, struct err *err) must_check;
 /* Tells the worker again (more is funded, say) without a change of state, and stores the lease. */
@@ -158,8 +163,10 @@ int workload_spec_open(struct control *c, struct db_conn *conn, const char *work
 int64_t hold_duration_ms(const struct control *c, const struct workload_spec *spec);
 /* What is held for that time: at least the smallest unit, unless it is free of charge. */
 int64_t hold_amount(int64_t rate_uusd_h, int64_t ms);
-/* What the planner is asked for a replica of w. */
-int request_of(struct control *c, struct db_conn *conn, const struct workload *w, int64_t now_ms, struct arena *a, struct request *ret, struct err *err) must_check;
+/* What the planner is asked for a replica of w.  `like`, or NULL: that of another workload which avoids the same workers,
+ * as all of one organisation do that have not been placed yet. */
+int request_of(struct control *c, struct db_conn *conn, const struct workload *w, const struct request *like, int64_t now_ms,
+	       struct arena *a, struct request *ret, struct err *err) must_check;
 
 /* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* Leases in the store: the shell around lease_apply.  Nothing else in the project writes the table `leases`. */
+/* Leases in the store: the shell around lease_apply.  Nothing else but reserve.c, which makes them, writes the table `leases`. */
 #include "internal.h"
 
 /* The digest of nothing that exists. */
@@ -43,29 +43,6 @@ static int capacity_release(struct control *c, struct db_conn *conn, const struc
 			    DB_INT(r->gpus), DB_INT(control_now(c))), NULL, err) < 0)
 		return -1;
 	scheduler_dirty(c, conn, lease->worker_id);
-	return 0;
-}
-
-static int capacity_claim(struct db_conn *conn, const char *worker_id, const char *lease_id, const struct resources *r,
-			  const struct placement *pl, int64_t now_ms, struct err *err)
-{
-	int64_t changed;
-
-	if (db_exec(conn,
-		    "UPDATE workers SET used_cpu_milli = used_cpu_milli + $2, used_memory_mib = used_memory_mib + $3,"
-		    " used_disk_mib = used_disk_mib + $4, used_gpus = used_gpus + $5, updated_ms = $6"
-		    " WHERE id = $1 AND state = 'online' AND intent = 'open' AND blocked = 0"
-		    " AND used_cpu_milli + $2 <= cpu_milli AND used_memory_mib + $3 <= memory_mib"
-		    " AND used_disk_mib + $4 <= disk_mib AND used_gpus + $5 <= gpus",
-		    DB_ARGS(DB_TEXT(worker_id), DB_INT(r->cpu_milli), DB_INT(r->memory_mib), DB_INT(r->disk_mib),
-			    DB_INT(r->gpus), DB_INT(now_ms)), &changed, err) < 0)
-		return -1;
-	if (changed == 0)
-		return err_set(err, ERR_CONFLICT, "worker %s no longer has the capacity", worker_id);
-	for (size_t i = 0; i < pl->device_count; i++)
-		if (db_exec(conn, "INSERT INTO device_claims (worker_id, device_uuid, lease_id) VALUES ($1, $2, $3)",
-			    DB_ARGS(DB_TEXT(worker_id), DB_TEXT(pl->devices[i]), DB_TEXT(lease_id)), NULL, err) < 0)
-			return -1; /* ERR_CONFLICT: the primary key is the guard against leasing it twice */
 	return 0;
 }
 
@@ -243,122 +220,11 @@ int lease_transition(struct control *c, struct db_conn *conn, struct lease *leas
 
 /* Delivered time that so much money, all that was billed included, pays for.  Once it covers the longest time there is no
  * end to it: rounding must not cut the last second. */
-static int64_t funded_by(const struct lease *l, int64_t money_uusd)
+int64_t lease_funded_by(const struct lease *l, int64_t money_uusd)
 {
 	if (l->max_duration_ms && money_uusd >= owed_uusd(l->rate_uusd_h, l->max_duration_ms))
 		return FUNDED_UNLIMITED;
 	return funded_ms(money_uusd, l->rate_uusd_h);
-}
-
-/* The hold that stood for the waiting replica becomes the lease's, at the price really agreed. */
-static int hold_move(struct control *c, struct db_conn *conn, struct replica *r, struct lease *lease,
-		     const struct workload_spec *spec, int64_t now_ms, struct arena *a, struct err *err)
-{
-	int64_t amount = hold_amount(lease->rate_uusd_h, hold_duration_ms(c, spec)), held = 0;
-	char hold[ID_SIZE];
-
-	if (r->hold_id && ledger_hold_release(conn, r->hold_id, "placed", now_ms, err) < 0)
-		return -1;
-	r->hold_id = NULL;
-	if (amount > 0) {
-		if (ledger_hold(conn, lease->org_id, lease->id, 0, amount, false, now_ms, hold, &held, err) < 0)
-			return -1;
-		lease->hold_id = arena_strdup(a, hold);
-	}
-	lease->funded_ms = funded_by(lease, held);
-	return 0;
-}
-
-static void lease_fill(struct control *c, const struct lease_plan *plan, int64_t now_ms, struct arena *a,
-		       struct lease *ret)
-{
-	const struct workload *w = plan->workload;
-	const struct placement *pl = plan->placement;
-	const char **devices = arena_array(a, const char *, pl->device_count + 1);
-
-	for (size_t i = 0; i < pl->device_count; i++)
-		devices[i] = arena_strdup(a, pl->devices[i]);
-	*ret = (struct lease){
-		.id = new_id(c, "le", a),
-		.org_id = w->org_id,
-		.workload_id = w->id,
-		.replica_id = plan->replica->id,
-		.worker_id = arena_strdup(a, pl->worker_id),
-		.generation = plan->replica->generation + 1,
-		.state = LEASE_RESERVED,
-		.desired = DESIRE_RUN,
-		.reason = REASON_PLACED,
-		.resources = w->spec->resources,
-		.devices = { devices, pl->device_count },
-		.image = w->image_pinned ? w->image_pinned : w->spec->image,
-		.rate_uusd_h = pl->rate_uusd_h,
-		.fee_ppm = c->config.fee_ppm,
-		.quote_id = w->quote_id,
-		.reserved_ms = now_ms,
-		.reserved_until_ms = now_ms + c->config.reservation_ttl_ms,
-		.prepare_until_ms = now_ms + c->config.reservation_ttl_ms + w->spec->prepare_timeout_s * SECOND_MS,
-		.ready_timeout_ms = w->spec->ready ? w->spec->ready->timeout_s * SECOND_MS : 0,
-		.max_duration_ms = w->spec->max_duration_s * SECOND_MS,
-		.grace_ms = c->config.grace_ms,
-		.exit_code = -1,
-		.observed_at_ms = now_ms,
-		.settled_at_ms = now_ms,
-	};
-}
-
-/* What was quoted holds for the first attempt, on the worker that it was quoted for. */
-static int quote_apply(struct db_conn *conn, const char *id, struct arena *a, struct lease *lease, struct err *err)
-{
-	struct quote q;
-
-	if (db_get(conn, &quote_type, "quotes", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, &q, err) < 0)
-		return -1;
-	assert(str_eq(q.worker_id, lease->worker_id));
-	lease->rate_uusd_h = q.rate_uusd_h;
-	lease->fee_ppm = q.fee_ppm;
-	return 0;
-}
-
-int lease_reserve(struct control *c, struct db_conn *conn, const struct lease_plan *plan, int64_t now_ms,
-		  struct arena *a, struct err *err)
-{
-	struct replica *r = plan->replica;
-	struct workload *w = plan->workload;
-	struct lease lease;
-	struct worker worker;
-
-	lease_fill(c, plan, now_ms, a, &lease);
-	if (w->attempts == 0 && w->quote_id && quote_apply(conn, w->quote_id, a, &lease, err) < 0)
-		return -1;
-	if (db_get(conn, &worker_type, "workers", "WHERE id = $1", DB_ARGS(DB_TEXT(lease.worker_id)), a, &worker, err) < 0)
-		return -1;
-	lease.provider_org_id = worker.org_id;
-	if (capacity_claim(conn, lease.worker_id, lease.id, lease.resources, plan->placement, now_ms, err) < 0 ||
-	    hold_move(c, conn, r, &lease, w->spec, now_ms, a, err) < 0 ||
-	    desired_rev_next(conn, lease.worker_id, &lease.desired_rev, err) < 0)
-		return -1;
-	lease.deadline_ms = lease_deadline_ms(&lease);
-	lease.updated_ms = now_ms;
-	r->state = REPLICA_LEASED;
-	r->generation = lease.generation;
-	r->lease_id = lease.id;
-	r->updated_ms = now_ms;
-	w->attempts++;
-	w->lease_id = lease.id;
-	w->worker_id = lease.worker_id;
-	if (db_insert(conn, &lease_type, "leases", &lease, err) < 0 ||
-	    db_update(conn, &replica_type, "replicas", "id", r, err) < 0 ||
-	    workload_set_state(c, conn, w, WORKLOAD_PREPARING, lease_reason_names[REASON_PLACED],
-			       arena_printf(a, "placed on worker %s, attempt %" PRId64, lease.worker_id,
-					    lease.generation), "scheduler", err) < 0 ||
-	    event_append(c, conn, lease.org_id, "scheduler", lease.id, "lease.reserved", lease_reason_names[REASON_PLACED],
-			 lease_reason_text(REASON_PLACED), err) < 0)
-		return -1;
-	wake(c, conn, "worker", lease.worker_id);
-	wake(c, conn, "workload", lease.workload_id);
-	wake(c, conn, "duty", "faults");
-	scheduler_dirty(c, conn, lease.worker_id);
-	return 0;
 }
 
 int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, int64_t now_ms, bool last,
@@ -375,7 +241,7 @@ int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, i
 	if (ledger_settle(conn, lease, billable, hold_ms, last, now_ms, a, &s, err) < 0)
 		return -1;
 	if (!last)
-		lease->funded_ms = funded_by(lease, lease->billed_uusd + s.held_uusd);
+		lease->funded_ms = lease_funded_by(lease, lease->billed_uusd + s.held_uusd);
 	metrics_count(c, "charged_uusd_total", s.charged_uusd);
 	return 0;
 }

@@ -13,6 +13,7 @@ struct scheduler {
 	struct pool *pool;
 	struct map *dirty;              /* worker id -> itself: to be read again */
 	int64_t loaded_ms;
+	int64_t views;                  /* how many workers were read */
 	char cursor[ID_SIZE];           /* the last pending replica that was considered; "": begin with the oldest */
 };
 
@@ -43,13 +44,28 @@ struct dirty_arg {
 	char worker_id[ID_SIZE];
 };
 
+static void worker_dirty(struct scheduler *s, const char *worker_id)
+{
+	pthread_mutex_lock(&s->lock);
+	map_put(s->dirty, worker_id, s);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void dirty_run(void *arg)
 {
 	struct dirty_arg *d = arg;
 
-	pthread_mutex_lock(&d->s->lock);
-	map_put(d->s->dirty, d->worker_id, d->s);
-	pthread_mutex_unlock(&d->s->lock);
+	worker_dirty(d->s, d->worker_id);
+}
+
+static int64_t views_now(struct scheduler *s)
+{
+	int64_t views;
+
+	pthread_mutex_lock(&s->lock);
+	views = s->views;
+	pthread_mutex_unlock(&s->lock);
+	return views;
 }
 
 void scheduler_dirty(struct control *c, struct db_conn *conn, const char *worker_id)
@@ -95,6 +111,7 @@ static int worker_put(struct scheduler *s, struct db_conn *conn, const struct wo
 {
 	struct text_list uuids;
 
+	s->views++;
 	if (w->state == WORKER_LEFT) {
 		pool_remove(s->pool, w->id);
 		return 0;
@@ -206,7 +223,7 @@ size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret)
 
 struct decision {
 	struct replica *replica;
-	struct workload workload;
+	const struct workload *workload;
 	struct request request;
 	struct placement placement;
 	bool placed;
@@ -214,41 +231,30 @@ struct decision {
 
 struct commit_arg {
 	struct control *c;
-	struct decision *decisions; /* of which those `placed` are committed */
+	const struct decision *decisions; /* of which those `placed` are committed */
 	size_t len;
 	int64_t now_ms;
 };
-
-/* Copies what the retried transaction would otherwise change twice. */
-static int commit_one(struct control *c, struct db_conn *conn, const struct decision *d, int64_t now_ms, struct arena *a,
-		      struct err *err)
-{
-	struct replica r;
-	struct workload w;
-	struct lease_plan plan = { &w, &r, &d->placement };
-
-	if (db_get(conn, &replica_type, "replicas", "WHERE id = $1", DB_ARGS(DB_TEXT(d->replica->id)), a, &r, err) < 0)
-		return -1;
-	if (r.state != REPLICA_PENDING)
-		return 0; /* stopped meanwhile */
-	if (workload_load(conn, NULL, r.workload_id, a, &w, err) < 0)
-		return -1;
-	return lease_reserve(c, conn, &plan, now_ms, a, err);
-}
 
 static int commit(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct commit_arg *x = arg;
 	cleanup_arena struct arena arena = { 0 };
+	struct lease_plan *plans = arena_array(&arena, struct lease_plan, x->len);
+	size_t len = 0;
 
-	for (size_t i = 0; i < x->len; i++)
-		if (x->decisions[i].placed && commit_one(x->c, conn, &x->decisions[i], x->now_ms, &arena, err) < 0)
-			return -1;
-	return 0;
+	for (size_t i = 0; i < x->len; i++) {
+		const struct decision *d = &x->decisions[i];
+
+		if (d->placed)
+			plans[len++] = (struct lease_plan){ d->workload, d->replica, &d->placement };
+	}
+	return leases_reserve(x->c, conn, plans, len, x->now_ms, &arena, err);
 }
 
 /* All in one transaction; if one of them no longer fits, each in its own, and those that fail wait for the next round. */
-static int commit_all(struct control *c, struct db_conn *conn, struct decision *d, size_t len, int64_t now_ms, struct err *err)
+static int commit_all(struct control *c, struct db_conn *conn, const struct decision *d, size_t len, int64_t now_ms,
+		      struct err *err)
 {
 	struct commit_arg arg = { c, d, len, now_ms };
 
@@ -257,6 +263,8 @@ static int commit_all(struct control *c, struct db_conn *conn, struct decision *
 	if (err->code != ERR_CONFLICT && err->code != ERR_FUNDS)
 		return -1;
 	for (size_t i = 0; i < len; i++) {
+		if (!d[i].placed)
+			continue;
 		err_clear(err);
 		arg.decisions = &d[i];
 		arg.len = 1;
@@ -265,7 +273,7 @@ static int commit_all(struct control *c, struct db_conn *conn, struct decision *
 		if (err->code != ERR_CONFLICT && err->code != ERR_FUNDS)
 			return -1;
 		metrics_count(c, "placement_conflicts_total", 1);
-		scheduler_dirty(c, conn, d[i].placement.worker_id);
+		worker_dirty(c->scheduler, d[i].placement.worker_id);
 	}
 	err_clear(err);
 	return 0;
@@ -280,24 +288,61 @@ struct round_arg {
 	const char *after;
 };
 
-static int round_read(struct db_conn *conn, void *arg, struct err *err)
-{
-	struct round_arg *x = arg;
-	struct replica *pending;
+#define PENDING "state = 'pending' AND not_before_ms <= $1 AND id > $2 ORDER BY id LIMIT $3"
 
-	if (db_select(conn, &replica_type, "replicas", "WHERE state = 'pending' AND not_before_ms <= $1 AND id > $2 ORDER BY id LIMIT $3",
-		      DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(BATCH)), x->a, (void **)&pending, &x->len, err) < 0)
+static int workload_by_id(const void *a, const void *b)
+{
+	return strcmp(((const struct workload *)a)->id, ((const struct workload *)b)->id);
+}
+
+/* What the planner is asked.  The first attempts of one organisation avoid the same workers: looked up once. */
+static int decision_prepare(struct round_arg *x, struct db_conn *conn, struct decision *d, struct map *firsts, struct err *err)
+{
+	const struct workload *w = d->workload;
+	const struct request *first = w->attempts == 0 ? map_find(firsts, w->org_id) : NULL;
+
+	if (request_of(x->c, conn, w, first, x->now_ms, x->a, &d->request, err) < 0)
 		return -1;
+	if (w->attempts == 0 && !first)
+		map_put(firsts, w->org_id, &d->request);
+	return 0;
+}
+
+static int decisions_prepare(struct round_arg *x, struct db_conn *conn, struct replica *pending, const struct workload *workloads,
+			     size_t len, struct err *err)
+{
+	struct map *firsts = map_new();
+	int rc = 0;
+
 	x->decisions = arena_array(x->a, struct decision, x->len + 1);
-	for (size_t i = 0; i < x->len; i++) {
+	for (size_t i = 0; rc == 0 && i < x->len; i++) {
+		const struct workload key = { .id = pending[i].workload_id };
 		struct decision *d = &x->decisions[i];
 
 		d->replica = &pending[i];
-		if (workload_load(conn, NULL, pending[i].workload_id, x->a, &d->workload, err) < 0 ||
-		    request_of(x->c, conn, &d->workload, x->now_ms, x->a, &d->request, err) < 0)
-			return -1;
+		d->workload = len ? bsearch(&key, workloads, len, sizeof(key), workload_by_id) : NULL;
+		rc = d->workload ? decision_prepare(x, conn, d, firsts, err) :
+				   err_set(err, ERR_INTERNAL, "replica %s has no workload", pending[i].id);
 	}
-	return 0;
+	map_free(firsts, NULL);
+	return rc;
+}
+
+static int round_read(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct round_arg *x = arg;
+	const struct db_args args = DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(BATCH));
+	struct replica *pending;
+	struct workload *workloads;
+	size_t len;
+
+	if (db_select(conn, &replica_type, "replicas", "WHERE " PENDING, args, x->a, (void **)&pending, &x->len, err) < 0 ||
+	    db_select(conn, &workload_type, "workloads", "WHERE id IN (SELECT workload_id FROM replicas WHERE " PENDING ")", args,
+		      x->a, (void **)&workloads, &len, err) < 0)
+		return -1;
+	if (len)
+		qsort(workloads, len, sizeof(*workloads), workload_by_id);
+	return decisions_prepare(x, conn, pending, workloads, len, err);
 }
 
 /* Decides for all against one view, taking each placement out of it before the next. The placement's device texts belong
@@ -335,6 +380,7 @@ static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, s
 	cleanup_arena struct arena arena = { 0 };
 	struct scheduler *s = c->scheduler;
 	struct round_arg x = { .c = c, .now_ms = now_ms, .a = &arena, .after = s->cursor };
+	int64_t views;
 	size_t placed;
 	int rc;
 
@@ -343,8 +389,17 @@ static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, s
 	pthread_mutex_lock(&s->lock);
 	rc = refresh(c, conn, now_ms, &arena, err);
 	placed = rc == 0 ? decide(s, x.decisions, x.len, &arena) : 0;
+	views = s->views;
 	pthread_mutex_unlock(&s->lock);
-	if (rc < 0 || commit_all(c, conn, x.decisions, x.len, now_ms, err) < 0)
+	if (rc == 0 && placed)
+		rc = commit_all(c, conn, x.decisions, x.len, now_ms, err);
+	/* What was taken out of the view and did not become a lease comes back; and whoever read a worker anew between
+	 * decision and commit did not see what the lease takes. */
+	if (placed && (rc < 0 || views != views_now(s)))
+		for (size_t i = 0; i < x.len; i++)
+			if (x.decisions[i].placed)
+				worker_dirty(s, x.decisions[i].placement.worker_id);
+	if (rc < 0)
 		return -1;
 	metrics_count(c, "placements_total", placed);
 	snprintf(s->cursor, sizeof(s->cursor), "%s", x.len == BATCH ? x.decisions[x.len - 1].replica->id : "");

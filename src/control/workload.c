@@ -163,23 +163,27 @@ static uint64_t tie_of(const char *id)
 	return h;
 }
 
-int request_of(struct control *c, struct db_conn *conn, const struct workload *w, int64_t now_ms, struct arena *a,
-	       struct request *ret, struct err *err)
+int request_of(struct control *c, struct db_conn *conn, const struct workload *w, const struct request *like, int64_t now_ms,
+	       struct arena *a, struct request *ret, struct err *err)
 {
 	struct request r = {
 		.want = w->spec->resources,
 		.region = w->spec->region,
 		.worker = w->attempts == 0 ? w->worker_wanted : NULL, /* a quote binds the first attempt */
 		.min_reliability_ppm = w->spec->min_reliability_ppm,
-		/* The quote is the price, whatever the worker asks by now (lease_reserve). */
+		/* The quote is the price, whatever the worker asks by now (leases_reserve). */
 		.max_price_uusd_h = w->attempts == 0 && w->quote_id ? 0 : w->max_price_uusd_h,
 		.max_duration_s = w->spec->max_duration_s,
 		.tie = tie_of(w->id),
 		.now_ms = now_ms,
 	};
 
-	if (avoids_load(conn, w, now_ms, a, &r, err) < 0)
+	if (like) {
+		r.avoid = like->avoid;
+		r.avoid_len = like->avoid_len;
+	} else if (avoids_load(conn, w, now_ms, a, &r, err) < 0) {
 		return -1;
+	}
 	*ret = r;
 	return 0;
 }

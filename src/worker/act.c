@@ -1,12 +1,14 @@
-/* The steps of a lease, one function each.  They block, and give up early when l->cancel says that the wish has changed;
- * what they could not do is asked of them again. */
+/* The steps of a lease, one function each.  They block, and give up early when l->cancel says
+ * that the wish has changed; what they could not do is asked of them again. */
 #include "internal.h"
 
 #include "jail/jail.h"
 
 #include <unistd.h>
 
-#define STOP_GRACE_MS	 (10 * SECOND_MS)
+#define STOP_GRACE_MS (10 * SECOND_MS)
+/* Cut off: another worker may be about to start the next attempt. */
+#define FENCE_GRACE_MS	 (5 * SECOND_MS)
 #define PROBE_TIMEOUT_MS (10 * SECOND_MS)
 #define PROBE_EVERY_MS	 500
 #define TRIES_MAX	 5
@@ -32,7 +34,7 @@ static bool step_failed(struct lease_run *l, const struct err *err)
 	return false;
 }
 
-/* ---- preparing --------------------------------------------------------------------------------------------------- */
+/* ---- preparing ---- */
 
 static void on_pull(void *arg, const char *phase, int64_t done, int64_t total)
 {
@@ -154,7 +156,7 @@ static void act_start(struct lease_run *l)
 		log_pump_kick(l->pump);
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static void ready_since(struct lease_run *l, int64_t base_ms)
 {
@@ -219,9 +221,10 @@ static void act_pause(struct lease_run *l, bool resume)
 	lease_wait(l, 500);
 }
 
-/* ---- ending ------------------------------------------------------------------------------------------------------- */
+/* ---- ending ---- */
 
-/* The machine or its engine went down and took the container along: no doing of the customer's. */
+/* The machine or its engine went down and took the container along: no doing of the
+ * customer's. */
 static bool is_lost(const struct lease_run *l)
 {
 	const struct container_status *st = &l->status;
@@ -324,7 +327,12 @@ static void act_end(struct lease_run *l, const struct lease_decision *d)
 static void act_stop(struct lease_run *l)
 {
 	struct err err = { 0 };
-	int64_t grace = l->j.end_reason == REASON_DISK_LIMIT_EXCEEDED ? 0 : STOP_GRACE_MS;
+	int64_t grace = STOP_GRACE_MS;
+
+	if (l->j.end_reason == REASON_DISK_LIMIT_EXCEEDED)
+		grace = 0; /* it still writes */
+	else if (l->j.end_reason == REASON_WORKER_LOST)
+		grace = FENCE_GRACE_MS;
 
 	lease_phase(l, "stopping", 0, 0);
 	if (runtime_stop(agent_runtime(l->w), l->id, grace, &err) < 0) {

@@ -1,4 +1,5 @@
-/* `tes-worker check`: can this machine run workloads?  Every failure names its cause and the next step. */
+/* `tes-worker check`: can this machine run workloads?  Every failure names its cause and the
+ * next step. */
 #include "internal.h"
 
 #include "jail/jail.h"

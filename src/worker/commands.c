@@ -18,7 +18,7 @@ static int failed(const struct err *err, bool json)
 	return 1;
 }
 
-/* ---- hwdetect --------------------------------------------------------------------------------------------------------- */
+/* ---- hwdetect ---- */
 
 static void problems_print(const struct text_list *problems, FILE *to)
 {
@@ -117,7 +117,7 @@ int command_hwdetect(const struct command_args *args)
 	return 0;
 }
 
-/* ---- join -------------------------------------------------------------------------------------------------------------- */
+/* ---- join ---- */
 
 static int url_check(const char *url, char ret[static 512], struct err *err)
 {
@@ -196,7 +196,7 @@ int command_join(const struct command_args *args)
 	return 0;
 }
 
-/* ---- the owner's wishes ----------------------------------------------------------------------------------------------- */
+/* ---- the owner's wishes ---- */
 
 static int intent_send(const struct command_args *args, const struct intent_request *in,
 		       struct identity *id, struct err *err)

@@ -43,9 +43,6 @@ static const struct config_key keys[] = {
 	{ "log", "level", CONFIG_ENUM, AT(log_level), "info", .names = log_level_names, .doc = "The least important that is written." },
 };
 /* clang-format on */
-static const struct config_table table = { keys, ARRAY_LEN(keys),
-					   sizeof(struct worker_config) };
-
 static int bad_value(const char *key, struct err *err)
 {
 	err_wrap(err, "%s", key);
@@ -54,8 +51,9 @@ static int bad_value(const char *key, struct err *err)
 }
 
 /* What a kind alone cannot check; totals do not matter for the form. */
-static int check(const struct worker_config *c, struct err *err)
+static int check(const void *filled, struct err *err)
 {
+	const struct worker_config *c = filled;
 	struct inventory any = { .hostname = "any", .cpu_threads = 1, .memory_mib = 1 };
 	struct hours hours;
 	int64_t ignored;
@@ -86,19 +84,15 @@ static int check(const struct worker_config *c, struct err *err)
 	return 0;
 }
 
+static const struct config_table table = { keys, ARRAY_LEN(keys), sizeof(struct worker_config),
+					   check };
+
 int config_open(const char *path, struct arena *arena, struct worker_config *ret,
 		struct err *err)
 {
-	struct worker_config c;
-
 	if (!path && access(CONFIG_DEFAULT_PATH, F_OK) == 0)
 		path = CONFIG_DEFAULT_PATH;
-	if (config_load(&table, path, arena, &c, err) < 0)
-		return -1;
-	if (check(&c, err) < 0)
-		return err_wrap(err, "%s", path ? path : "configuration");
-	*ret = c;
-	return 0;
+	return config_load(&table, path, arena, ret, err);
 }
 
 void config_describe(struct strbuf *out)

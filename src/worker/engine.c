@@ -1,5 +1,5 @@
-/* The container engine as a whole: that it answers, what happens in it, the packet filter around it, what is left over in
- * it from earlier; and with that what this machine offers. */
+/* The container engine as a whole: that it answers, what happens in it, the packet filter
+ * around it, what is left over in it from earlier; and with that what this machine offers. */
 #include "internal.h"
 
 #include "jail/jail.h"
@@ -123,7 +123,7 @@ static int64_t agent_disk_used(struct agent *w)
 	return sum;
 }
 
-/* ---- inventory -------------------------------------------------------------------------------------------------- */
+/* ---- inventory ---- */
 
 void agent_inventory_refresh(struct agent *w)
 {
@@ -181,7 +181,7 @@ bool agent_device_is_simulated(struct agent *w, const char *uuid)
 	return ret;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void engine_is_back(struct agent *w)
 {
@@ -284,9 +284,10 @@ void *engine_thread(void *arg)
 	return NULL;
 }
 
-/* ---- care ------------------------------------------------------------------------------------------------------- */
+/* ---- care ---- */
 
-/* Containers of this worker that belong to no lease it has: what a crash or a lost journal left behind. */
+/* Containers of this worker that belong to no lease it has: what a crash or a lost journal left
+ * behind. */
 static void orphans_remove(struct agent *w)
 {
 	cleanup_arena struct arena a = { 0 };

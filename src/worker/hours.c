@@ -1,5 +1,6 @@
-/* When the machine is on offer: weekly hours in local time, minus maintenance.  Pure: the offset of local time is a
- * function of the instant, so that the clock change falls where it does. */
+/* When the machine is on offer: weekly hours in local time, minus maintenance.  Pure: the
+ * offset of local time is a function of the instant, so that the clock change falls where it
+ * does. */
 #include "internal.h"
 
 #include <ctype.h>
@@ -11,7 +12,7 @@
 
 static const char *const day_names[] = { "mon", "tue", "wed", "thu", "fri", "sat", "sun" };
 
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static int day_parse(struct slice s)
 {
@@ -145,7 +146,7 @@ int hours_parse(const char *text, bool is_maintenance, struct hours *ret, struct
 	return 0;
 }
 
-/* ---- asking ---------------------------------------------------------------------------------------------------------- */
+/* ---- asking ---- */
 
 int64_t utc_offset_system(void *arg, int64_t at_ms)
 {

@@ -1,7 +1,9 @@
-/* A lease's inputs: tar archives, checked against their digests and unpacked below its directory.
+/* A lease's inputs: tar archives, checked against their digests and unpacked below its
+ * directory.
  *
- * Archives come from customers: names must stay inside, links are never followed while unpacking, nothing but files,
- * directories and links is made, and everything becomes readable, because it is mounted read-only for any user. */
+ * Archives come from customers: names must stay inside, links are never followed while
+ * unpacking, nothing but files, directories and links is made, and everything becomes readable,
+ * because it is mounted read-only for any user. */
 #include "internal.h"
 
 #include <archive.h>
@@ -35,7 +37,8 @@ static const char *entry_path(struct archive_entry *e)
 	return path ? path : archive_entry_pathname(e);
 }
 
-/* Opens the directory that holds `path`, making what is missing; *ret_name is the last part ("" for the root itself). */
+/* Opens the directory that holds `path`, making what is missing; *ret_name is the last part (""
+ * for the root itself). */
 static int parent_open(struct unpack *u, const char *path, char name[static 256],
 		       struct err *err)
 {
@@ -196,7 +199,7 @@ int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *c
 	}
 }
 
-/* ---- fetching ---------------------------------------------------------------------------------------------------- */
+/* ---- fetching ---- */
 
 struct fetch {
 	int fd;

@@ -1,9 +1,11 @@
 /* worker's privates.
  *
- * Threads of `run`: main (signals), stream (desired leases), observe (heartbeats), engine (its events, the jail, orphans),
- * and for each lease one that acts and, while its container runs, two that carry its output.  All block; what must end
- * early looks at a cancel flag.
- * Locks, in this order: worker.lock, lease_run.lock, log_pump.lock.  None is held across a call that blocks.
+ * Threads of `run`: main (signals), stream (desired leases), observe (heartbeats), engine (its
+ * events), care (the jail, what is left over, the inventory), and for each lease one that acts
+ * and, while its container runs, two that carry its output.  All block; what must end early
+ * looks at a cancel flag.
+ * Locks, in this order: agent.lock, lease_run.lock, log_pump.lock.  None is held across a call
+ * that blocks.
  */
 #ifndef TES_WORKER_INTERNAL_H
 #define TES_WORKER_INTERNAL_H
@@ -20,14 +22,14 @@
 
 #include <pthread.h>
 
-/* ---- identity and state directory (state.c) ----------------------------------------------------------- */
+/* ---- identity and state directory (state.c) ---- */
 
 /*   key          ed25519 secret key, hexadecimal, 0600
  *   worker.json  who this worker is and which server it belongs to
- *   boot         of the process that runs now, so that its owner's commands do not pass for another process
+ *   boot         of the process that runs now: its owner's commands are no second worker
  *   lock         held by `run`
  *   heard        its time: when the server last answered an observation
- *   leases/<id>/ journal.json, in/ (inputs), tmp/                                                          */
+ *   leases/<id>/ journal.json, in/ (inputs), tmp/ */
 struct identity {
 	char worker_id[ID_SIZE], org_id[ID_SIZE];
 	char server[512]; /* "https://host[:port]" */
@@ -51,7 +53,7 @@ int identity_intent(const char *state_dir, int *ret, struct err *err) must_check
 int state_tmp(const char *dir, struct err *err) must_check;
 void state_boot_read(const char *state_dir, char ret[static ID_SIZE]);
 
-/* ---- link: signed calls to the server (link.c) --------------------------------------------------------- */
+/* ---- link: signed calls to the server (link.c) ---- */
 
 struct link;
 /* Borrows id and ca_file (NULL: the system's). */
@@ -72,8 +74,9 @@ struct link_call {
 	const volatile int *cancel;
 	void *arg;
 };
-/* Opens a session where there is none or the server no longer knows it.  0 for 2xx, with the output (of the operation's
- * type, in `a`) in `ret` unless that is NULL; else the server's problem, or ERR_UNAVAILABLE, ERR_TIMEOUT. */
+/* Opens a session where there is none or the server no longer knows it.  0 for 2xx, with the
+ * output (of the operation's type, in `a`) in `ret` unless that is NULL; else the server's
+ * problem, or ERR_UNAVAILABLE, ERR_TIMEOUT. */
 int link_do(struct link *l, const struct link_call *call, struct arena *a, void *ret,
 	    struct err *err) must_check;
 /* Opens a session: how far the server's clock is ahead of ours. */
@@ -94,7 +97,7 @@ struct backoff {
 };
 int64_t backoff_next(struct backoff *b);
 
-/* ---- availability and inventory (hours.c, inventory.c) ------------------------------------------------- */
+/* ---- availability and inventory (hours.c, inventory.c) ---- */
 
 /* "22:00-08:00", "mon-fri 22:00-08:00, sat 00:00-24:00" in local time; "" or "always": always.
  * Maintenance: "sun 03:00-04:00, 2026-12-24T00:00-2026-12-27T08:00". */
@@ -113,7 +116,8 @@ struct hours {
 };
 int hours_parse(const char *text, bool is_maintenance, struct hours *ret,
 		struct err *err) must_check;
-/* Local time is UTC plus offset_ms(at): asked for each instant, so that a change of summer time falls where it does. */
+/* Local time is UTC plus offset_ms(at): asked for each instant, so that a change of summer time
+ * falls where it does. */
 typedef int64_t utc_offset_fn(void *arg, int64_t at_ms);
 int64_t utc_offset_system(void *arg, int64_t at_ms);
 /* Is `at_ms` within hours and outside maintenance, and until when (0: no end within a week)? */
@@ -129,13 +133,14 @@ int gpus_share(const char *text, struct inventory *inv, struct err *err) must_ch
 struct disk_before {
 	int64_t known_mib, used_by_leases_mib;
 };
-/* Detects the machine and applies the owner's shares, prices and times.  engine, problem, disk may be NULL. */
+/* Detects the machine and applies the owner's shares, prices and times.  engine, problem, disk
+ * may be NULL. */
 int inventory_make(const struct worker_config *config, const struct runtime_info *engine,
 		   const char *problem, int64_t now_ms, const struct disk_before *disk,
 		   struct arena *a, struct inventory *ret, struct text_list *ret_problems,
 		   struct err *err) must_check;
 
-/* ---- one lease ------------------------------------------------------------------------------------------ */
+/* ---- one lease ---- */
 
 /* What must survive this process (journal.c).  Times are of our clock. */
 struct journal {
@@ -181,7 +186,7 @@ extern const struct type journal_type;
 void desired_merge(const struct desired_lease *have, const struct desired_lease *want,
 		   struct arena *a, struct desired_lease *ret);
 
-/* ---- metering (meter.c): pure ------------------------------------------------------------------------- */
+/* ---- metering (meter.c): pure ---- */
 
 /* Settles pauses by what the engine says now; true if the journal changed. */
 bool meter_settle(struct journal *j, const struct container_status *st, int64_t now_ms);
@@ -192,7 +197,7 @@ int64_t meter_delivered_ms(const struct journal *j, const struct container_statu
 void receipt_make(const struct usage *u, const uint8_t sk[static SIGN_SECRET_SIZE],
 		  struct arena *a, struct signed_usage *ret);
 
-/* ---- reconcile (reconcile.c): pure ---------------------------------------------------------------------- */
+/* ---- reconcile (reconcile.c): pure ---- */
 
 enum lease_action {
 	ACT_WAIT,    /* nothing to do before wake_ms (0: before something happens) */
@@ -231,11 +236,11 @@ struct lease_decision {
 };
 struct lease_decision reconcile_next(const struct lease_view *v, int64_t now_ms);
 
-/* ---- output (log_pump.c) --------------------------------------------------------------------------------- */
+/* ---- output (log_pump.c) ---- */
 
-/* Where in the engine's output we are: the first `count` lines with time stamps of since_ns and later are done, and the
- * last of them has number seq.  since_ns lies at least a moment before the newest line, because the engine may write
- * stdout and stderr slightly out of order. */
+/* Where in the engine's output we are: the first `count` lines with time stamps of since_ns and
+ * later are done, and the last of them has number seq.  since_ns lies at least a moment before
+ * the newest line, because the engine may write stdout and stderr slightly out of order. */
 struct output_position {
 	int64_t seq, since_ns, count;
 };
@@ -265,14 +270,16 @@ void output_cursor_rewind(struct output_cursor *c);
 /* A line comes; false: it was there before. */
 bool output_cursor_take(struct output_cursor *c, int64_t at_ns);
 
-/* ---- inputs and results (inputs.c, results.c) ------------------------------------------------------------ */
+/* ---- inputs and results (inputs.c, results.c) ---- */
 
 typedef void transfer_progress_fn(void *arg, int64_t done, int64_t total);
-/* Fetches, checks and unpacks all inputs below the lease's directory; ret_dir malloc'd, NULL if there are none. */
+/* Fetches, checks and unpacks all inputs below the lease's directory; ret_dir malloc'd, NULL if
+ * there are none. */
 int inputs_fetch(struct link *link, const char *state_dir, const struct desired_lease *d,
 		 const volatile int *cancel, transfer_progress_fn *progress, void *arg,
 		 char **ret_dir, struct err *err) must_check;
-/* Unpacks a tar into a directory: regular files, directories and links that stay inside; nothing else. */
+/* Unpacks a tar into a directory: regular files, directories and links that stay inside;
+ * nothing else. */
 int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *cancel,
 	       struct err *err) must_check;
 
@@ -281,7 +288,8 @@ int results_collect(struct link *link, struct runtime *rt, const char *state_dir
 		    const struct desired_lease *d, const volatile int *cancel,
 		    transfer_progress_fn *progress, void *arg, struct strbuf *note,
 		    struct err *err) must_check;
-/* Calls fn for each regular file of a tar, with a descriptor at its beginning and its digest. */
+/* Calls fn for each regular file of a tar, with a descriptor at its beginning and its
+ * digest. */
 struct tar_file {
 	const char *path;
 	int fd;
@@ -293,10 +301,10 @@ typedef int tar_file_fn(void *arg, const struct tar_file *file, struct err *err)
 int tar_each_file(int fd, const char *spool_dir, int64_t max_bytes, const volatile int *cancel,
 		  tar_file_fn *fn, void *arg, struct strbuf *note, struct err *err) must_check;
 
-/* ---- the running worker ----------------------------------------------------------------------------------- */
+/* ---- the running worker ---- */
 
-/* A lease as one process has it.  Only its own thread changes journal, status and texts, under the lock; others read them
- * under it, and hand over wishes in `next`. */
+/* A lease as one process has it.  Only its own thread changes journal, status and texts, under
+ * the lock; others read them under it, and hand over wishes in `next`. */
 struct lease_run {
 	struct agent *w;
 	char id[ID_SIZE];
@@ -363,17 +371,20 @@ void agent_wake_leases(struct agent *w);
 void agent_reap(struct agent *w);	 /* takes out those that are finished */
 void agent_leases_stop(struct agent *w); /* ends their threads, not their containers */
 void lease_wake(struct lease_run *l);
-/* What to report of it; texts in `a`.  False: nothing (not known well enough, or the server is done with it). */
+/* What to report of it; texts in `a`.  False: nothing (not known well enough, or the server is
+ * done with it). */
 bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observation *ret);
 /* The receipt that goes with it; false: none. */
 bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *ret,
 		   bool *ret_final);
-/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does not. */
+/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does
+ * not. */
 int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check;
 
 /* lease_thread.c */
 void *lease_thread(void *arg);
-/* Stores the journal, called by its own thread without the lock. A disk that is full does not stop a lease: it is logged. */
+/* Stores the journal, called by its own thread without the lock. A disk that is full does not
+ * stop a lease: it is logged. */
 void lease_save(struct lease_run *l);
 /* Carries its output, from where it stands; ended: there will be no more. */
 void lease_pump_start(struct lease_run *l, bool ended);
@@ -391,7 +402,8 @@ void *observe_thread(void *arg);
 void *engine_thread(void *arg);
 void *care_thread(void *arg);
 void observe_soon(struct agent *w);
-/* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is required. */
+/* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is
+ * required. */
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err) must_check;
 void agent_inventory_refresh(struct agent *w);
 bool agent_device_is_simulated(struct agent *w, const char *uuid);

@@ -79,7 +79,8 @@ static int shares_apply(const struct worker_config *c, struct inventory *inv, st
 	return gpus_share(c->share_gpus, inv, err);
 }
 
-/* What is free changes all the time, mostly by what leases themselves write: that is theirs, and small changes are no news. */
+/* What is free changes all the time, mostly by what leases themselves write: that is theirs,
+ * and small changes are no news. */
 static int64_t disk_on_offer(int64_t free_mib, const struct disk_before *before)
 {
 	int64_t has = free_mib + (before ? before->used_by_leases_mib : 0);
@@ -101,7 +102,8 @@ int inventory_make(const struct worker_config *c, const struct runtime_info *eng
 	int64_t free_bytes;
 	struct err ignored = { 0 };
 
-	/* Not the engine's directory: two workers of one machine must not simulate the same GPUs. */
+	/* Not the engine's directory: two workers of one machine must not simulate the same
+	 * GPUs. */
 	if (hw_detect(c->state_dir, str_empty(c->gpu_simulated) ? NULL : c->gpu_simulated, a,
 		      &inv, &problems, err) < 0)
 		return -1;

@@ -49,15 +49,16 @@ static void lease_free(struct lease_run *l)
 	free(l);
 }
 
-/* Hands over a wish; one for another generation is dropped, and an older one unless it is of a whole set: after a restored
- * store the server may count anew.  w->lock held. */
+/* Hands over a wish; one for another generation is dropped, and an older one unless it is of a
+ * whole set: after a restored store the server may count anew.  w->lock held. */
 static void lease_wish(struct lease_run *l, const struct desired_lease *d, bool of_set)
 {
 	pthread_mutex_lock(&l->lock);
 	const struct desired_lease *have = l->next ? &l->next->d : l->j.desired;
 
 	if (!have || (d->generation == have->generation && (of_set || d->rev >= have->rev))) {
-		/* A wish that was not taken over yet may carry what the newer one leaves out. */
+		/* A wish that was not taken over yet may carry what the newer one leaves
+		 * out. */
 		struct desired_box *box = xcalloc(1, sizeof(*box));
 
 		desired_merge(have, d, &box->arena, &box->d);
@@ -86,7 +87,7 @@ static void mark_not_here(struct lease_run *l, enum observed_state state)
 	l->j.created = l->j.ended = true;
 }
 
-/* ---- the desired set ----------------------------------------------------------------------------------------- */
+/* ---- the desired set ---- */
 
 /* True if the lease is new here. */
 static bool desire_locked(struct agent *w, const struct desired_lease *d, bool of_set)
@@ -102,6 +103,9 @@ static bool desire_locked(struct agent *w, const struct desired_lease *d, bool o
 		return false;
 	l = lease_new(w, d->lease);
 	l->next = box_new(d);
+	/* Should its journal have been lost, numbers of receipts go on above those that were
+	 * used: there is less than one a second. */
+	l->receipt_next = MAX((now_ms_get() - id_time_ms(d->lease)) / SECOND_MS, 0);
 	if (d->desired == DESIRE_STOP)
 		mark_not_here(l, OBSERVED_GONE); /* said until the server has heard it */
 	lease_start(w, l);
@@ -157,7 +161,7 @@ void agent_desire(struct agent *w, const struct desired_set *set)
 	observe_soon(w);
 }
 
-/* ---- recovery and end ----------------------------------------------------------------------------------------- */
+/* ---- recovery and end ---- */
 
 int agent_recover(struct agent *w, struct err *err)
 {
@@ -248,7 +252,7 @@ void agent_leases_stop(struct agent *w)
 	}
 }
 
-/* ---- what others see ------------------------------------------------------------------------------------------ */
+/* ---- what others see ---- */
 
 static enum observed_state observed_state(const struct lease_run *l)
 {
@@ -336,7 +340,7 @@ bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *re
 	return true;
 }
 
-/* ---- does it fit? ----------------------------------------------------------------------------------------------- */
+/* ---- does it fit? ---- */
 
 static bool list_has(const struct text_list *list, const char *text)
 {

@@ -72,7 +72,7 @@ void lease_fail(struct lease_run *l, enum lease_reason reason, const char *doing
 		lease_reason_names[reason], NULL);
 }
 
-/* ---- wishes ----------------------------------------------------------------------------------------------------- */
+/* ---- wishes ---- */
 
 /* Takes over the newest wish; true if there was one. */
 static bool wish_take(struct lease_run *l)
@@ -103,7 +103,7 @@ static bool wish_take(struct lease_run *l)
 	return true;
 }
 
-/* ---- looking ---------------------------------------------------------------------------------------------------- */
+/* ---- looking ---- */
 
 static int status_get(struct lease_run *l, struct container_status *ret, struct err *err)
 {
@@ -205,7 +205,7 @@ static int look(struct lease_run *l)
 	return 0;
 }
 
-/* ---- deciding --------------------------------------------------------------------------------------------------- */
+/* ---- deciding ---- */
 
 static struct lease_decision decide(struct lease_run *l)
 {

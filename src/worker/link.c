@@ -1,5 +1,5 @@
-/* Calls to the server, each signed with the session's key (docs/protocol.md).  One session serves all threads; connections
- * are kept and shared. */
+/* Calls to the server, each signed with the session's key (docs/protocol.md).  One session
+ * serves all threads; connections are kept and shared. */
 #include "internal.h"
 
 #include <unistd.h>
@@ -113,7 +113,7 @@ int64_t backoff_next(struct backoff *b)
 	return b->ms / 2 + (int64_t)(random % (uint64_t)(b->ms / 2 + 1));
 }
 
-/* ---- plain calls -------------------------------------------------------------------------------------------- */
+/* ---- plain calls ---- */
 
 static int answer_read(const struct operation *op, struct http_result *res, struct arena *a,
 		       void *ret, struct err *err)
@@ -169,7 +169,7 @@ int link_join(const char *server, const char *ca_file, const struct worker_join 
 			  &operations[OP_worker_join], in, a, ret, err);
 }
 
-/* ---- the session -------------------------------------------------------------------------------------------- */
+/* ---- the session ---- */
 
 static int session_open(struct link *l, struct err *err)
 {
@@ -272,7 +272,7 @@ static void session_refused(struct link *l, int64_t number)
 	pthread_mutex_unlock(&l->lock);
 }
 
-/* ---- signed calls ------------------------------------------------------------------------------------------- */
+/* ---- signed calls ---- */
 
 struct signed_headers {
 	struct http_header_item items[6];
@@ -376,8 +376,9 @@ int link_do(struct link *l, const struct link_call *c, struct arena *a, void *re
 	sha256_init(&hash);
 	sha256_update(&hash, text.buf, text.len);
 	sha256_final(&hash, sha256);
-	/* A session may have ended with the server's process: once more with a new one.  And a request that went through a
-	 * connection that broke may have been sent twice by the client below: every operation of ours may be repeated. */
+	/* A session may have ended with the server's process: once more with a new one.  And a
+	 * request that went through a connection that broke may have been sent twice by the
+	 * client below: every operation of ours may be repeated. */
 	for (int tries = 0; tries < 2; tries++) {
 		int64_t session = 0;
 

@@ -1,6 +1,7 @@
-/* Carries a container's output to the server: one thread reads from the engine into a bounded queue, one sends batches.
- * The first line goes at once, then at most a batch every SEND_EVERY_MS.  An entry leaves the queue when the server has it,
- * so nothing is lost, and a repeat is recognised there by its number. */
+/* Carries a container's output to the server: one thread reads from the engine into a bounded
+ * queue, one sends batches. The first line goes at once, then at most a batch every
+ * SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
+ * repeat is recognised there by its number. */
 #include "internal.h"
 
 #define SEND_EVERY_MS  50
@@ -10,8 +11,9 @@
 #define QUEUE_ENTRIES  8192
 #define LINE_MAX_BYTES ((size_t)65536) /* of one entry's text */
 #define REREAD_MS      100
-/* The reader is started just before the container.  By the time that it asks, the engine is busy starting it and lets the
- * question wait until that is done: a container that ends at once would otherwise keep us waiting for its whole teardown. */
+/* The reader is started just before the container.  By the time that it asks, the engine is
+ * busy starting it and lets the question wait until that is done: a container that ends at once
+ * would otherwise keep us waiting for its whole teardown. */
 #define START_WAIT_MS 15
 #define LOOK_EVERY_MS 200
 
@@ -50,7 +52,7 @@ static void entry_drop(struct log_pump *p)
 	p->count--;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------ */
+/* ---- reading ---- */
 
 static size_t json_weight(const char *s, size_t len)
 {
@@ -97,7 +99,8 @@ static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char 
 	return rc;
 }
 
-/* Read to the end of what is there; again and again until the container has ended before the reading began. */
+/* Read to the end of what is there; again and again until the container has ended before the
+ * reading began. */
 static void *reader_thread(void *arg)
 {
 	struct log_pump *p = arg;
@@ -119,7 +122,8 @@ static void *reader_thread(void *arg)
 		if (rc == 0 && !last)
 			lease_wake(p->l); /* it seems to have ended */
 		pthread_mutex_lock(&p->lock);
-		/* A container that is gone has no output any more, and some engines are told to keep none. */
+		/* A container that is gone has no output any more, and some engines are told to
+		 * keep none. */
 		if (last &&
 		    (rc == 0 || (err.code != ERR_UNAVAILABLE && err.code != ERR_TIMEOUT)))
 			break;
@@ -138,7 +142,7 @@ static void *reader_thread(void *arg)
 	return NULL;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------ */
+/* ---- sending ---- */
 
 /* Some servers take no control characters. */
 static void text_clean(char *s)
@@ -272,7 +276,7 @@ static void *sender_thread(void *arg)
 	return NULL;
 }
 
-/* ---- from outside --------------------------------------------------------------------------------------------- */
+/* ---- from outside ---- */
 
 struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char *lease,
 				int64_t generation, const struct output_position *from,

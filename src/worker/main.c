@@ -102,7 +102,8 @@ int main(int argc, char **argv)
 	bool want_help = false;
 	int opt;
 
-	/* Many threads that mostly wait: arenas of their own would cost more memory than they save time. */
+	/* Many threads that mostly wait: arenas of their own would cost more memory than they
+	 * save time. */
 	mallopt(M_ARENA_MAX, 1);
 	opterr = 0;
 	while ((opt = getopt_long(argc, argv, "c:jh", options, NULL)) != -1) {

@@ -1,16 +1,18 @@
-/* What a container has delivered: the time that it ran, without pauses, by the engine's own time stamps.
+/* What a container has delivered: the time that it ran, without pauses, by the engine's own
+ * time stamps.
  *
- * Only what the engine confirms is claimed: the state that it told at `now_ms`, asked after that moment.  So a claim never
- * exceeds what the final account will say, and receipts never fall.
+ * Only what the engine confirms is claimed: the state that it told at `now_ms`, asked after
+ * that moment.  So a claim never exceeds what the final account will say, and receipts never
+ * fall.
  */
 #include "internal.h"
 
-/* A pause is written down before the engine is asked for it, and so is its end.  What the engine says afterwards tells
- * which of them came about, also after a crash between the two:
+/* A pause is written down before the engine is asked for it, and so is its end.  What the
+ * engine says afterwards tells which of them came about, also after a crash between the two:
  *   running, pause_at, no resume_at   the pause never happened, or somebody else ended it now
  *   running, pause_at and resume_at   the pause is over
  *   paused, no pause_at               somebody else's pause: it counts from here
- *   paused, resume_at                 the resumption never happened                                        */
+ *   paused, resume_at                 the resumption never happened */
 bool meter_settle(struct journal *j, const struct container_status *st, int64_t now_ms)
 {
 	if (st->state == CONTAINER_PAUSED) {

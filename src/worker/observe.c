@@ -1,4 +1,5 @@
-/* Heartbeats: what this worker sees, at once when something changed, else as often as the server asks for. */
+/* Heartbeats: what this worker sees, at once when something changed, else as often as the
+ * server asks for. */
 #include "internal.h"
 
 #include <errno.h>
@@ -76,7 +77,8 @@ static void finals_told(struct agent *w, const struct sent *sent)
 	}
 }
 
-/* Its modification time outlives this process: a worker that is started again and again is fenced all the same. */
+/* Its modification time outlives this process: a worker that is started again and again is
+ * fenced all the same. */
 static void heard(struct agent *w)
 {
 	cleanup_free char *path = path_join(w->state_dir, "heard");
@@ -213,7 +215,8 @@ void *observe_thread(void *arg)
 		} else {
 			int64_t until = time_monotonic_ms() + backoff_next(&backoff);
 
-			/* Somebody else runs with our key: do not take turns with it quickly. */
+			/* Somebody else runs with our key: do not take turns with it
+			 * quickly. */
 			if (err.code == ERR_CONFLICT)
 				until += 30 * SECOND_MS;
 			while (!agent_stopping(w) && cond_wait_until(&w->cond, &w->lock, until))

@@ -1,7 +1,9 @@
-/* Where in a container's output we are, in terms that survive a restart: the engine can be asked for lines from a time
- * stamp on, and gives them in the order in which it wrote them.  What was delivered is a beginning of that order, so a
- * time stamp and the number of delivered lines that carry it or a later one say exactly where to go on.  The time stamp
- * lies SETTLED_NS behind the newest line: within that the engine may write its two streams out of order. */
+/* Where in a container's output we are, in terms that survive a restart: the engine can be
+ * asked for lines from a time stamp on, and gives them in the order in which it wrote them.
+ * What was delivered is a beginning of that order, so a time stamp and the number of delivered
+ * lines that carry it or a later one say exactly where to go on.  The time stamp lies
+ * SETTLED_NS behind the newest line: within that the engine may write its two streams out of
+ * order. */
 #include "internal.h"
 
 #define SETTLED_NS (2 * INT64_C(1000000000))

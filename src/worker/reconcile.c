@@ -1,8 +1,10 @@
-/* What to do next for one lease: a function of what is wanted, what was done and what the engine has.
+/* What to do next for one lease: a function of what is wanted, what was done and what the
+ * engine has.
  *
  *   PREPARE -> CREATE -> START -> (PROBE)* -> READY -> … -> END -> (STOP) -> FLUSH -> COLLECT -> FINISH -> REMOVE -> FORGET
  *
- * Level-triggered: asked again after every step and every wake, it does not remember what it answered before.
+ * Level-triggered: asked again after every step and every wake, it does not remember what it
+ * answered before.
  */
 #include "internal.h"
 

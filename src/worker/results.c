@@ -1,5 +1,6 @@
-/* A lease's results: what its container left at the paths that were asked for, streamed out of it as a tar and uploaded
- * file by file.  Nothing is unpacked by name on this machine: names only go into the address of the upload. */
+/* A lease's results: what its container left at the paths that were asked for, streamed out of
+ * it as a tar and uploaded file by file.  Nothing is unpacked by name on this machine: names
+ * only go into the address of the upload. */
 #include "internal.h"
 
 #include <archive.h>
@@ -31,7 +32,7 @@ static void note_add(struct strbuf *note, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* ---- a tar, file by file --------------------------------------------------------------------------------------------- */
+/* ---- a tar, file by file ---- */
 
 static int file_spool(struct archive *a, int fd, int64_t max_bytes, const volatile int *cancel,
 		      struct tar_file *f, struct err *err)
@@ -135,7 +136,7 @@ int tar_each_file(int fd, const char *spool_dir, int64_t max_bytes, const volati
 	return 0;
 }
 
-/* ---- collecting -------------------------------------------------------------------------------------------------------- */
+/* ---- collecting ---- */
 
 struct collect {
 	struct link *link;
@@ -201,7 +202,8 @@ static void *copy_thread(void *arg)
 	return NULL;
 }
 
-/* Directory part of an absolute path, without the first '/': "/out" -> "", "/work/out" -> "work". */
+/* Directory part of an absolute path, without the first '/': "/out" -> "", "/work/out" ->
+ * "work". */
 static char *folder_of(const char *path, struct arena *a)
 {
 	const char *end = path + strlen(path);

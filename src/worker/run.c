@@ -1,4 +1,5 @@
-/* `tes-worker run`: starts the threads, waits for a signal, ends them.  Containers stay with the engine. */
+/* `tes-worker run`: starts the threads, waits for a signal, ends them.  Containers stay with
+ * the engine. */
 #include "internal.h"
 
 #include <errno.h>

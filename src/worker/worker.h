@@ -1,8 +1,9 @@
 /* worker: tes-worker, the program on a provider's machine.
  *
- * It holds what the server desires (stream.c), converges to it with one thread a lease (lease.c, act.c; decisions in
- * reconcile.c, which is pure), and reports what it sees (observe.c).  What must survive `kill -9` and a reboot is in one
- * journal a lease (journal.c); containers belong to the engine and outlive this process.
+ * It holds what the server desires (stream.c), converges to it with one thread a lease
+ * (lease.c, act.c; decisions in reconcile.c, which is pure), and reports what it sees
+ * (observe.c).  What must survive `kill -9` and a reboot is in one journal a lease (journal.c);
+ * containers belong to the engine and outlive this process.
  */
 #ifndef TES_WORKER_H
 #define TES_WORKER_H

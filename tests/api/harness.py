@@ -30,8 +30,8 @@ FAST = {
     "server.listen_port": "0",
     "log.level": "debug",
     "network.heartbeat": "200ms",
-    "network.silent_after": "1s",
-    "network.grace": "3s",
+    "network.silent_after": "2s",
+    "network.grace": "6s",
     "network.reservation_ttl": "10s",
     "network.settle_interval": "1s",
     "network.hold": "10s",
@@ -493,8 +493,8 @@ class Tesd:
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def counts(self) -> dict[str, int]:
-        """Rows of every table: equal before and after means nothing was written."""
-        tables = self.store.tables()
+        """Rows of every table that requests write: equal before and after means nothing was written."""
+        tables = [t for t in self.store.tables() if t not in ("leaders", "settings", "worker_days")]  # the duties' own
         union = " UNION ALL ".join(f"SELECT '{t}', COUNT(*) FROM {t}" for t in tables)
         return {name: int(n) for name, n in self.store.query(union)}
 

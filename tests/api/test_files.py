@@ -8,6 +8,7 @@ import tarfile
 import urllib.parse
 
 import pytest
+
 from conftest import Network
 from harness import send
 from test_receipts import Bench
@@ -95,7 +96,10 @@ def test_results(bench: Bench) -> None:
     assert api.get(target, headers={"Range": "bytes=-5"}).body == big[-5:]
 
 
-TRICKS = ["..", "../x", "a/../../x", "/etc/passwd", "//x", "a//b", "./x", "a/.", "a/..", "x" * 513, "a\nb", "a\x1bb", ".", "a\\..\\b\x00"]
+TRICKS = [
+    "..", "../x", "a/../../x", "/etc/passwd", "//x", "a//b", "./x", "a/.", "a/..", "x" * 513, "a\nb", "a\x1bb", ".",
+    "a\\..\\b\x00",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", TRICKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from conftest import Network
 from harness import in_parallel, owed, wait_for
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from conftest import Network
 from harness import owed, wait_for
 
@@ -95,7 +96,7 @@ def test_container_lost(net: Network) -> None:
     assert net.api.bill(job["id"])["lines"][0]["seconds"] == 1
 
 
-@pytest.mark.settings(network__grace="2s")
+@pytest.mark.settings(network__silent_after="1s", network__grace="3s")
 def test_worker_lost_after_its_grace(net: Network) -> None:
     worker = net.worker()
     job = net.api.submit(sim={"run_s": None}, retries=0)
@@ -103,8 +104,8 @@ def test_worker_lost_after_its_grace(net: Network) -> None:
     wait_for("a second is billed", lambda: net.api.lease(job["id"])["billed_ms"] >= 1000)
     worker.silence()
     net.wait_online(worker, "offline")
-    lease = net.api.lease(job["id"])
-    assert lease["state"] == "running" and lease["unreachable_since_ms"], "its leases go on while the grace lasts"
+    wait_for("its lease is unreachable", lambda: net.api.lease(job["id"]).get("unreachable_since_ms"))
+    assert net.api.lease(job["id"])["state"] == "running", "its leases go on while the grace lasts"
     done = net.api.wait_end(job["id"])
     assert (done["state"], done["reason"]) == ("failed", "worker_lost")
     lease = net.api.lease(job["id"])

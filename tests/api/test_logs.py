@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from conftest import Network
 from harness import Client, Event, wait_for
 from test_receipts import Bench

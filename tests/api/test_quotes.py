@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from conftest import Network
 from harness import time_ms, wait_for
 from worker import gpus_of, now_ms

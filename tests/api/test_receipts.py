@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from conftest import Network
 from harness import owed, time_ms, wait_for
 from worker import Link, now_ms
@@ -188,6 +189,7 @@ def test_after_the_end_nothing_is_added(bench: Bench) -> None:
     assert bench.net.api.bill(bench.job["id"]) == bill
 
 
+@pytest.mark.settings(network__silent_after="1s", network__grace="2s")
 def test_silence_is_not_paid(net: Network) -> None:
     """Between two looks more than the grace apart nothing is supported by the server, whatever is claimed."""
     bench = Bench(net)

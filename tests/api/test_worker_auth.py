@@ -7,6 +7,7 @@ import secrets
 
 import nacl.signing
 import pytest
+
 from conftest import Network
 from harness import send
 from worker import Link, Session, inventory_of, now_ms

@@ -22,6 +22,7 @@ from typing import Any
 
 import nacl.bindings
 import nacl.signing
+
 from harness import GIVE_UP, Event, Response, Stream, send
 
 

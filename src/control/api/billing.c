@@ -62,6 +62,23 @@ static int held_sum(struct db_conn *conn, const char *workload_id, int64_t *ret,
 			    DB_ARGS(DB_TEXT(workload_id)), 0, ret, err);
 }
 
+/* A removed workload's bill stays; by its whole id, because its name may be another's by now. */
+static int billed_load(struct db_conn *conn, const struct call *call, struct workload *ret, struct err *err)
+{
+	const char *ref = call->params[0];
+	struct workload *found;
+	size_t len = 0;
+
+	if (id_valid(ref, "wl") &&
+	    db_select(conn, &workload_type, "workloads", "WHERE id = $1 AND org_id = $2",
+		      DB_ARGS(DB_TEXT(ref), DB_TEXT(call->caller.org_id)), call->arena, (void **)&found, &len, err) < 0)
+		return -1;
+	if (len == 0)
+		return workload_load(conn, call->caller.org_id, ref, call->arena, ret, err);
+	*ret = found[0];
+	return 0;
+}
+
 int op_workload_bill(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
 	struct bill *out = call->out;
@@ -70,7 +87,7 @@ int op_workload_bill(struct control *c, struct db_conn *conn, struct call *call,
 	size_t len;
 
 	(void)c;
-	if (workload_load(conn, call->caller.org_id, call->params[0], call->arena, &w, err) < 0 ||
+	if (billed_load(conn, call, &w, err) < 0 ||
 	    db_select(conn, &lease_type, "leases", "WHERE workload_id = $1 ORDER BY generation", DB_ARGS(DB_TEXT(w.id)),
 		      call->arena, (void **)&leases, &len, err) < 0 ||
 	    bill_fill(conn, leases, len, call->arena, out, err) < 0 || held_sum(conn, w.id, &out->held_uusd, err) < 0)

@@ -48,7 +48,7 @@ static int price_cap(struct control *c, struct db_conn *conn, struct call *call,
 	w->max_price_uusd_h = spec->max_price_uusd_h;
 	if (w->max_price_uusd_h)
 		return 0;
-	if (request_of(c, conn, w, control_now(c), call->arena, &r, err) < 0)
+	if (request_of(c, conn, w, NULL, control_now(c), call->arena, &r, err) < 0)
 		return -1;
 	if (scheduler_best(c, conn, &r, &best)) {
 		w->max_price_uusd_h = MAX(best.rate_uusd_h, 1); /* 0 would mean "any price" */
@@ -230,7 +230,7 @@ int op_workload_explain(struct control *c, struct db_conn *conn, struct call *ca
 	struct request r;
 	struct explanation *out = call->out;
 
-	if (workload_of(conn, call, &w, err) < 0 || request_of(c, conn, &w, control_now(c), call->arena, &r, err) < 0 ||
+	if (workload_of(conn, call, &w, err) < 0 || request_of(c, conn, &w, NULL, control_now(c), call->arena, &r, err) < 0 ||
 	    scheduler_explain(c, conn, &r, call->arena, out, err) < 0)
 		return -1;
 	out->workload_id = w.id;

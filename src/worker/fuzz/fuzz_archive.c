@@ -1,4 +1,5 @@
-/* A tar of a customer, once as an input that is unpacked, once as results that are read file by file. */
+/* A tar of a customer, once as an input that is unpacked, once as results that are read file by
+ * file. */
 #include "../internal.h"
 
 #include <sys/mman.h>

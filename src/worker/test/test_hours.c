@@ -95,12 +95,14 @@ static void maintenance(void **state)
 
 static void clock_changes(void **state)
 {
-	/* Spring: the night has one hour less; local 08:00 is 06:00 UTC after the change, 07:00 before. */
+	/* Spring: the night has one hour less; local 08:00 is 06:00 UTC after the change, 07:00
+	 * before. */
 	expect("22:00-08:00", "", "2026-03-28T21:00:00Z", berlin, true, "2026-03-29T06:00:00Z");
 	expect("22:00-08:00", "", "2026-03-27T21:00:00Z", berlin, true, "2026-03-28T07:00:00Z");
 	/* Autumn: one hour more. */
 	expect("22:00-08:00", "", "2026-10-24T20:00:00Z", berlin, true, "2026-10-25T07:00:00Z");
-	/* The skipped hour: 02:30 does not exist on that night; the span ends when 03:00 is there. */
+	/* The skipped hour: 02:30 does not exist on that night; the span ends when 03:00 is
+	 * there. */
 	expect("22:00-02:30", "", "2026-03-28T22:00:00Z", berlin, true, "2026-03-29T01:00:00Z");
 	/* The doubled hour counts each time: available at both 02:15. */
 	expect("02:00-02:30", "", "2026-10-25T00:15:00Z", berlin, true, "2026-10-25T00:30:00Z");

@@ -1,4 +1,5 @@
-/* Output is resumed exactly: against an engine that writes two streams slightly out of order, and crashes at any line. */
+/* Output is resumed exactly: against an engine that writes two streams slightly out of order,
+ * and crashes at any line. */
 #include "../internal.h"
 
 #include <setjmp.h>
@@ -30,7 +31,8 @@ static void lines_make(uint32_t s)
 	}
 }
 
-/* Reads from the position on, as runtime_logs does, at most `n` new lines; each must be the next. */
+/* Reads from the position on, as runtime_logs does, at most `n` new lines; each must be the
+ * next. */
 static void read_on(struct output_cursor *c, int *done, int n)
 {
 	output_cursor_rewind(c);

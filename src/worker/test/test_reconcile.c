@@ -159,7 +159,8 @@ static void every_path_ends(void **state)
 				if (d.action == ACT_FORGET)
 					break;
 				if (d.action == ACT_WAIT) {
-					/* The world goes on: what waits is ended, what has ended is forgotten. */
+					/* The world goes on: what waits is ended, what has
+					 * ended is forgotten. */
 					if (j.ended)
 						v.want = DESIRE_NONE;
 					else if (v.container == CONTAINER_RUNNING ||
