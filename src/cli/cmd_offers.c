@@ -11,7 +11,16 @@ static const struct column columns[] = {
 	{ "disk_mib_free", "DISK", COLUMN_RIGHT | COLUMN_MIB },
 	{ "reliability_ppm", "RELIABLE", COLUMN_RIGHT },
 	{ "region", "REGION", COLUMN_SHRINK },
+	{ "simulated", "SIMULATED", 0 }, /* where there are such offers */
 };
+
+static bool any_simulated(const struct offer_page *page)
+{
+	for (size_t i = 0; i < page->items.len; i++)
+		if (page->items.items[i].simulated)
+			return true;
+	return false;
+}
 
 int cmd_offers(struct cli *cli, const struct args *args, struct err *err)
 {
@@ -37,7 +46,7 @@ int cmd_offers(struct cli *cli, const struct args *args, struct err *err)
 		return 0;
 	}
 	table_print(cli, &offer_type, page.items.items, page.items.len, columns,
-		    ARRAY_LEN(columns));
+		    ARRAY_LEN(columns) - !any_simulated(&page));
 	if (page.total > (int64_t)page.items.len)
 		say(cli, "%" PRId64 " offers match; these are the first %zu (--limit).",
 		    page.total, page.items.len);

@@ -45,6 +45,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 	c->hub = hub_new();
 	c->sessions = sessions_new();
 	c->scheduler = scheduler_new();
+	c->actives = actives_new();
 	c->metrics = metrics_new();
 	c->started_ms = control_now(c);
 	id_make("pr", c->started_ms, rnd, c->instance);
@@ -57,6 +58,7 @@ void control_close(struct control *c)
 	if (!c)
 		return;
 	scheduler_free(c->scheduler);
+	actives_free(c->actives);
 	sessions_free(c->sessions);
 	metrics_free(c->metrics);
 	hub_free(c->hub);

@@ -18,6 +18,7 @@
 struct hub;
 struct sessions;
 struct scheduler;
+struct actives;
 
 struct control {
 	struct control_config config;
@@ -28,6 +29,7 @@ struct control {
 	struct hub *hub;
 	struct sessions *sessions;     /* of workers */
 	struct scheduler *scheduler;   /* the pool and its lock */
+	struct actives *actives;       /* active.c */
 	struct http_server *server;    /* NULL in the simulator */
 	pthread_mutex_t admit_lock;
 	struct db_conn *admit_conn;    /* for looking at keys before an upload is taken */
@@ -168,6 +170,11 @@ int64_t hold_amount(int64_t rate_uusd_h, int64_t ms);
 int request_of(struct control *c, struct db_conn *conn, const struct workload *w, const struct request *like, int64_t now_ms,
 	       struct arena *a, struct request *ret, struct err *err) must_check;
 
+/* ERR_RATE if the organisation has as many active workloads as it may; else one more is expected (active.c). */
+struct actives *actives_new(void);
+void actives_free(struct actives *s);
+int active_take(struct control *c, struct db_conn *conn, const char *org_id, struct err *err) must_check;
+
 /* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
 
 int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
@@ -184,7 +191,7 @@ void scheduler_dirty(struct control *c, struct db_conn *conn, const char *worker
 int scheduler_offers(struct control *c, struct db_conn *conn, const struct offer_query *q, struct arena *a, struct offer_page *ret, struct err *err) must_check;
 int scheduler_explain(struct control *c, struct db_conn *conn, const struct request *r, struct arena *a, struct explanation *ret, struct err *err) must_check;
 size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret);
-bool scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret);
+int scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret, bool *ret_found, struct err *err) must_check;
 
 /* ---- duties ---------------------------------------------------------------------------------------------- */
 

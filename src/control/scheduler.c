@@ -197,16 +197,18 @@ int scheduler_explain(struct control *c, struct db_conn *conn, const struct requ
 	return rc;
 }
 
-bool scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret)
+int scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret, bool *ret_found,
+		   struct err *err)
 {
 	cleanup_arena struct arena arena = { 0 };
-	struct err err = { 0 };
-	bool found;
+	int rc;
 
 	pthread_mutex_lock(&c->scheduler->lock);
-	found = refresh(c, conn, control_now(c), &arena, &err) == 0 && pool_place(c->scheduler->pool, r, ret);
+	rc = refresh(c, conn, control_now(c), &arena, err);
+	if (rc == 0)
+		*ret_found = pool_place(c->scheduler->pool, r, ret);
 	pthread_mutex_unlock(&c->scheduler->lock);
-	return found;
+	return rc;
 }
 
 size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret)

@@ -15,6 +15,13 @@
 #define BUSY_TIMEOUT_MS 2000
 #define WRITER_WAIT_S	5
 
+/* Reading goes by the kernel's page cache, which all connections share, instead of a copy for
+ * each; what one has changed, or read from the log, is in its own cache, that grows with need.
+ * The log may hold 32 MiB, so that pages changed often are written back seldom. */
+#define MMAP_MAX	 (INT64_C(1) << 31)
+#define CACHE_KIB	 8192
+#define CHECKPOINT_PAGES 8192
+
 struct sqlite_db {
 	struct db db;
 	char *path;
@@ -127,8 +134,9 @@ static int conn_setup(struct sqlite_conn *c, struct err *err)
 	strbuf_addf(&sql,
 		    "PRAGMA synchronous = %s; PRAGMA foreign_keys = ON;"
 		    "PRAGMA case_sensitive_like = ON; PRAGMA temp_store = MEMORY;"
-		    "PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864",
-		    db_of(c->conn.db)->synchronous);
+		    "PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864;"
+		    "PRAGMA wal_autocheckpoint = %d; PRAGMA cache_size = -%d; PRAGMA mmap_size = %" PRId64,
+		    db_of(c->conn.db)->synchronous, CHECKPOINT_PAGES, CACHE_KIB, MMAP_MAX);
 	if (run_handle(c, sql.buf, err))
 		return -1;
 	for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {

@@ -243,10 +243,18 @@ static void exited(struct step *s)
 	change_to_ended(s);
 }
 
+/* A worker that came to the same conclusion as the server knows more about it. */
+static void say_more(struct step *s)
+{
+	if (s->event->reason == s->lease.reason && !str_empty(s->event->text))
+		change_reason(s, s->event->reason);
+}
+
 /* The stop came first: its reason stands, whatever its signal made of the exit status. */
 static void stop_exit(struct step *s)
 {
 	change_digest(s);
+	say_more(s);
 	s->lease.exit_code = s->event->exit_code;
 	change_to_ended(s);
 }
@@ -270,6 +278,7 @@ static void lost(struct step *s)
 
 static void stopped(struct step *s)
 {
+	say_more(s);
 	change_to_ended(s);
 }
 
@@ -361,11 +370,12 @@ static struct due due_next(const struct lease *l)
 				    REASON_RESERVATION_EXPIRED);
 		break;
 	case LEASE_PREPARING:
-		/* The worker tells when the container starts; if that word is lost, both
-		 * limits together hold. */
+		/* The worker watches this itself, and knows what the command said.  It tells
+		 * when the container starts; if that word is lost, both limits together
+		 * hold. */
 		if (l->ready_until_ms)
-			due_earlier(&due, l->ready_until_ms, LEASE_STOPPING,
-				    REASON_NEVER_READY);
+			due_earlier(&due, l->ready_until_ms + LEASE_READY_SLACK_MS,
+				    LEASE_STOPPING, REASON_NEVER_READY);
 		else if (l->prepare_until_ms)
 			due_earlier(&due, l->prepare_until_ms + l->ready_timeout_ms,
 				    LEASE_STOPPING, REASON_PREPARATION_TIMEOUT);

@@ -374,6 +374,7 @@ struct lease_change {
 	struct lease lease;       /* as it is to be stored; borrows the texts of `lease` and `event` */
 	unsigned effects;
 };
+#define LEASE_READY_SLACK_MS (5 * SECOND_MS) /* for a worker to say itself that it was never ready */
 #define LEASE_STOP_GRACE_MS (60 * SECOND_MS) /* from STOPPING to giving a reachable worker up */
 /* Decide what `event` does to `lease` at `now_ms`.  Pure: the caller commits `*ret` and then acts on its effects.
  * Observations may be lost, doubled, late or out of order: one that no longer applies has no effects and is no error.

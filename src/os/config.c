@@ -420,6 +420,30 @@ static int store_all(struct loader *l, char *base, struct err *err)
 	return 0;
 }
 
+/* Says where the value stands that the table's check does not like. */
+static int refuse_checked(struct loader *l, struct err *err)
+{
+	const struct found *found = NULL;
+	struct err why = *err;
+
+	for (size_t i = 0; i < l->table->count; i++) {
+		const struct config_key *key = &l->table->keys[i];
+
+		if (str_eq(why.field, arena_printf(l->arena, "%s.%s", key->section, key->key)))
+			found = &l->found[i];
+	}
+	if (!str_starts(why.text, why.field))
+		err_wrap(&why, "%s", why.field);
+	if (found && found->variable)
+		err_wrap(&why, "%s", found->variable);
+	else if (found && found->line)
+		err_wrap(&why, "%s:%d", l->name, found->line);
+	else
+		err_wrap(&why, "%s", l->name);
+	*err = why;
+	return -1;
+}
+
 int config_read(const struct config_table *t, struct slice text, const char *name,
 		char *const *environment, struct arena *arena, void *ret, struct err *err)
 {
@@ -434,6 +458,16 @@ int config_read(const struct config_table *t, struct slice text, const char *nam
 	}
 	if (read_environment(&l, environment, err) < 0 || store_all(&l, made, err) < 0)
 		return -1;
+	if (t->check) {
+		struct err why = { 0 };
+
+		if (t->check(made, &why) < 0) {
+			refuse_checked(&l, &why);
+			if (err)
+				*err = why;
+			return -1;
+		}
+	}
 	memcpy(ret, made, t->size);
 	return 0;
 }

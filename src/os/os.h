@@ -83,6 +83,8 @@ struct config_key {
 struct config_table {
 	const struct config_key *keys;
 	size_t count, size; /* size of the struct that is filled */
+	/* What no key alone can say, of the filled struct; NULL: nothing.  Sets err->field. */
+	int (*check)(const void *filled, struct err *err);
 };
 /* Fills `ret` (of t->size bytes, first zeroed; texts allocated from arena).  path NULL:
  * defaults and environment only. */

@@ -97,7 +97,8 @@ def test_an_owners_command_beside_the_process(net: Network) -> None:
 def test_a_machine_that_offers_less_than_is_leased(net: Network) -> None:
     """The owner takes capacity away while it is leased: what runs goes on, and nothing new fits."""
     worker = net.worker()
-    job = net.api.submit(sim={"run_s": None}, resources={"cpu_milli": 6000, "memory_mib": 64, "disk_mib": 64})
+    want = {"cpu_milli": 6000, "memory_mib": 64, "disk_mib": 64}
+    job = net.api.submit(sim={"run_s": None}, resources=want, max_price_uusd_h=10**11)
     net.api.wait(job["id"], "running")
     worker.set_inventory(offered_cpu_milli=4000)
     api = net.provider.client()

@@ -19,6 +19,7 @@ int op_quote_create(struct control *c, struct db_conn *conn, struct call *call, 
 	struct resources *want = arena_new(call->arena, struct resources);
 	struct explanation why;
 	struct placement best;
+	bool found;
 	struct request r = {
 		.region = in->region, .worker = worker_of_offer(in->offer, call->arena),
 		.min_reliability_ppm = in->min_reliability_ppm, .max_price_uusd_h = in->max_price_uusd_h,
@@ -30,7 +31,9 @@ int op_quote_create(struct control *c, struct db_conn *conn, struct call *call, 
 	else
 		schema_defaults(&resources_type, want);
 	r.want = want;
-	if (!scheduler_best(c, conn, &r, &best)) {
+	if (scheduler_best(c, conn, &r, &best, &found, err) < 0)
+		return -1;
+	if (!found) {
 		if (scheduler_explain(c, conn, &r, call->arena, &why, err) < 0)
 			return -1;
 		return err_set(err, ERR_CONFLICT, "no offer matches: %s", why.summary);

@@ -42,6 +42,7 @@ static int price_cap(struct control *c, struct db_conn *conn, struct call *call,
 {
 	struct request r;
 	struct placement best;
+	bool found;
 
 	if (spec->quote)
 		return quote_use(c, conn, call, spec, w, err);
@@ -50,7 +51,9 @@ static int price_cap(struct control *c, struct db_conn *conn, struct call *call,
 		return 0;
 	if (request_of(c, conn, w, NULL, control_now(c), call->arena, &r, err) < 0)
 		return -1;
-	if (scheduler_best(c, conn, &r, &best)) {
+	if (scheduler_best(c, conn, &r, &best, &found, err) < 0)
+		return -1;
+	if (found) {
 		w->max_price_uusd_h = MAX(best.rate_uusd_h, 1); /* 0 would mean "any price" */
 		return 0;
 	}
@@ -76,18 +79,6 @@ static int inputs_check(struct db_conn *conn, const struct call *call, const str
 			return err_set_field(err, field, "%s is not an input of this organisation: upload it first",
 					     spec->inputs.items[i].id);
 	}
-	return 0;
-}
-
-static int limits_check(struct control *c, struct db_conn *conn, const struct call *call, struct err *err)
-{
-	int64_t active;
-
-	if (db_query_int(conn, "SELECT COUNT(*) FROM workloads WHERE org_id = $1 AND ended_ms = 0 AND removed_ms = 0",
-			 DB_ARGS(DB_TEXT(call->caller.org_id)), 0, &active, err) < 0)
-		return -1;
-	if (active >= c->config.workloads_active_max)
-		return err_set(err, ERR_RATE, "%" PRId64 " workloads are active, the most allowed: stop some first", active);
 	return 0;
 }
 
@@ -147,7 +138,7 @@ int op_workload_create(struct control *c, struct db_conn *conn, struct call *cal
 	w->created_ms = w->updated_ms = now;
 	w->reason = "submitted";
 	w->reason_text = "waiting for a worker";
-	if (limits_check(c, conn, call, err) < 0 || inputs_check(conn, call, spec, err) < 0 ||
+	if (active_take(c, conn, call->caller.org_id, err) < 0 || inputs_check(conn, call, spec, err) < 0 ||
 	    price_cap(c, conn, call, spec, w, err) < 0 || db_insert(conn, &workload_type, "workloads", w, err) < 0 ||
 	    workload_spec_seal(c, conn, w->id, spec, call->arena, err) < 0 || replica_add(c, conn, call, w, err) < 0 ||
 	    event_append(c, conn, w->org_id, caller_actor(&call->caller), w->id, "workload.pending", w->reason,

@@ -469,8 +469,15 @@ static void test_never_ready(void **state)
 	c = apply(&l, &e, T0 + 10 * SECOND_MS);
 	assert_int_equal(c.effects, EFFECT_CHANGED);
 	c = apply(&c.lease, &e, T0 + 20 * SECOND_MS);
-	c = tick_at_deadline(&c.lease, T0 + 10 * SECOND_MS + MINUTE_MS);
+	c = tick_at_deadline(&c.lease, T0 + 10 * SECOND_MS + MINUTE_MS + LEASE_READY_SLACK_MS);
 	assert_int_equal(c.lease.reason, REASON_NEVER_READY);
+	e = (struct lease_event){ .kind = LEASE_EVENT_FAILED,
+				  .generation = 3,
+				  .reason = REASON_NEVER_READY,
+				  .text = "its command said no" };
+	c = apply(&c.lease, &e, T0 + 2 * MINUTE_MS);
+	assert_int_equal(c.lease.state, LEASE_ENDED);
+	assert_string_equal(c.lease.reason_text, "its command said no");
 }
 
 static void test_worker_lost(void **state)

@@ -1,0 +1,355 @@
+/* The network between the nodes and the server: requests, answers and streams that are lost, doubled, late, or cut off. */
+#include "sim.h"
+
+#include "../../src/schema/schema.h"
+
+#define TIMEOUT_MS (30 * SECOND_MS)     /* of a call, for its caller */
+#define TOO_OLD_MS (60 * SECOND_MS)     /* a worker's request: its time stamp is refused then (api.h) */
+#define NOTICE_MS (50 * SECOND_MS)      /* until an idle stream counts as broken (worker/stream.c) */
+
+static int64_t cut_until_ms[NODE_MAX];
+static struct stream *streams[256];
+static unsigned stream_ids;
+
+int node_of_customer(int i)
+{
+	return NODE_FIRST + i;
+}
+
+int node_of_machine(int i)
+{
+	return NODE_FIRST + sim.o.customers + i;
+}
+
+bool net_is_cut(int node)
+{
+	return sim.now_ms < cut_until_ms[node];
+}
+
+/* ---- partitions -------------------------------------------------------------------------------------- */
+
+static void streams_cut(int node)
+{
+	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
+		if (streams[i] && streams[i]->node == node)
+			stream_break(streams[i], rng_in(&sim.net, SECOND_MS, NOTICE_MS));
+}
+
+static void partition_again(void *arg)
+{
+	int nodes = NODE_FIRST + sim.o.customers + sim.o.machines;
+	int node = (int)rng_in(&sim.net, NODE_FIRST, nodes - 1);
+
+	if (strikes(FAULT_PARTITION, &sim.net, 300000)) {
+		/* Mostly short; some longer than any grace. */
+		int64_t ms = rng_chance(&sim.net, 300000) ? rng_in(&sim.net, MINUTE_MS, 12 * MINUTE_MS) :
+							    rng_in(&sim.net, SECOND_MS, MINUTE_MS);
+
+		cut_until_ms[node] = sim.now_ms + ms;
+		note("node %d is cut off for %" PRId64 " ms", node, ms);
+		streams_cut(node);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
+		if (streams[i] && strikes(FAULT_STREAM, &sim.net, 60000))
+			stream_break(streams[i], rng_in(&sim.net, 0, 5 * SECOND_MS));
+	at(sim.now_ms + rng_in(&sim.net, 20 * SECOND_MS, 40 * SECOND_MS), partition_again, arg);
+}
+
+void net_start(void)
+{
+	memset(cut_until_ms, 0, sizeof(cut_until_ms));
+	at(sim.now_ms + MINUTE_MS, partition_again, NULL);
+}
+
+void net_heal(void)
+{
+	memset(cut_until_ms, 0, sizeof(cut_until_ms));
+}
+
+static int64_t latency(void)
+{
+	int64_t ms = rng_in(&sim.net, 1, 40);
+
+	if (strikes(FAULT_DELAY, &sim.net, 15000))
+		ms += rng_chance(&sim.net, 300000) ? rng_in(&sim.net, 5 * SECOND_MS, 70 * SECOND_MS) :
+						     rng_in(&sim.net, 100, 5 * SECOND_MS);
+	return ms;
+}
+
+/* ---- calls --------------------------------------------------------------------------------------------- */
+
+struct rpc *rpc_new(int op, int node, const char *caller, bool is_worker)
+{
+	struct rpc *r = xcalloc(1, sizeof(*r));
+
+	r->op = op;
+	r->node = node;
+	r->is_worker = is_worker;
+	r->refs = 1;
+	snprintf(r->caller, sizeof(r->caller), "%s", caller ? caller : "");
+	return r;
+}
+
+static void rpc_unref(struct rpc *r)
+{
+	if (--r->refs)
+		return;
+	free(r->params[0]);
+	free(r->params[1]);
+	free(r->body);
+	free(r->key);
+	free(r->last_event_id);
+	free(r->upload);
+	free(r);
+}
+
+void rpc_body(struct rpc *r, const struct type *t, const void *value)
+{
+	struct strbuf text = STRBUF_INIT;
+
+	schema_write_input(t, value, &text);
+	free(r->body);
+	r->body = strbuf_take(&text);
+}
+
+static bool caller_lives(const struct rpc *r)
+{
+	return !r->epoch_now || *r->epoch_now == r->epoch;
+}
+
+static void settle(struct rpc *r, const struct err *err, struct slice answer)
+{
+	if (r->settled)
+		return;
+	r->settled = true;
+	if (caller_lives(r))
+		r->done(r, err, answer);
+}
+
+struct reply {
+	struct rpc *r;
+	struct err err; /* code 0: fine */
+	struct strbuf text;
+};
+
+static void reply_arrives(void *arg)
+{
+	struct reply *y = arg;
+
+	if (!net_is_cut(y->r->node))
+		settle(y->r, y->err.code ? &y->err : NULL, (struct slice){ y->text.buf, y->text.len });
+	rpc_unref(y->r);
+	strbuf_release(&y->text);
+	free(y);
+}
+
+static void reply_send(struct rpc *r, const struct err *err, struct strbuf *text)
+{
+	struct reply *y;
+
+	if (net_is_cut(r->node) || strikes(FAULT_LOSS, &sim.net, 10000))
+		return;
+	y = xcalloc(1, sizeof(*y));
+	y->r = r;
+	r->refs++;
+	y->err = *err;
+	strbuf_init(&y->text);
+	strbuf_add(&y->text, text->buf, text->len);
+	at(sim.now_ms + latency(), reply_arrives, y);
+}
+
+/* One copy of a request comes to the server. */
+static void request_arrives(void *arg)
+{
+	struct rpc *r = arg;
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	struct err err = { 0 };
+
+	if (net_is_cut(r->node) || (r->is_worker && sim.now_ms - r->sent_ms > TOO_OLD_MS)) {
+		rpc_unref(r);
+		return;
+	}
+	if (!server_is_up())
+		err_set(&err, ERR_UNAVAILABLE, "connection refused");
+	else if (r->is_worker && r->session != server_incarnation())
+		err_set(&err, ERR_UNAUTHENTICATED, "no such session");
+	else
+		(void)server_call(r, &text, &err);
+	reply_send(r, &err, &text);
+	rpc_unref(r);
+}
+
+static void rpc_expires(void *arg)
+{
+	struct rpc *r = arg;
+	struct err err = { 0 };
+
+	err_set(&err, ERR_TIMEOUT, "no answer");
+	settle(r, &err, (struct slice){ "", 0 });
+	rpc_unref(r);
+}
+
+static void request_send(struct rpc *r)
+{
+	if (net_is_cut(r->node) || strikes(FAULT_LOSS, &sim.net, 10000))
+		return;
+	r->refs++;
+	at(sim.now_ms + latency(), request_arrives, r);
+}
+
+void net_call(struct rpc *r)
+{
+	r->sent_ms = sim.now_ms;
+	if (r->quiet) {
+		cleanup_strbuf struct strbuf text = STRBUF_INIT;
+		struct err err = { 0 };
+		int rc = server_call(r, &text, &err);
+
+		settle(r, rc < 0 ? &err : NULL, (struct slice){ text.buf, text.len });
+		rpc_unref(r);
+		return;
+	}
+	request_send(r);
+	if (strikes(FAULT_DUP, &sim.net, 20000))
+		request_send(r);
+	at(sim.now_ms + TIMEOUT_MS, rpc_expires, r);
+}
+
+void rpc_refuse(struct rpc *r, const struct err *err)
+{
+	settle(r, err, (struct slice){ "", 0 });
+	rpc_unref(r);
+}
+
+void server_serve_between(void)
+{
+	void *arg;
+
+	if (timer_steal(request_arrives, sim.now_ms + 500, &arg)) {
+		note("a request is served between two transactions");
+		request_arrives(arg);
+	}
+}
+
+/* ---- streams --------------------------------------------------------------------------------------------- */
+
+struct frame {
+	struct stream *s;
+	char event[24], mark[48];
+	struct strbuf data;
+};
+
+void stream_unref(struct stream *s)
+{
+	if (--s->refs == 0)
+		free(s);
+}
+
+static void stream_forget(struct stream *s)
+{
+	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
+		if (streams[i] == s)
+			streams[i] = NULL;
+}
+
+static void stream_told(void *arg)
+{
+	struct stream *s = arg;
+
+	if (!s->told)
+		s->closed(s->arg, s->id);
+	s->told = true;
+	stream_unref(s);
+}
+
+void stream_break(struct stream *s, int64_t noticed_ms)
+{
+	if (s->gone)
+		return;
+	s->gone = true;
+	server_stream_drop(s);
+	stream_forget(s);
+	at(sim.now_ms + noticed_ms, stream_told, s); /* takes the table's reference */
+}
+
+static void frame_arrives(void *arg)
+{
+	struct frame *f = arg;
+
+	if (!f->s->gone)
+		f->s->event(f->s->arg, f->s->id, f->event, f->mark, (struct slice){ f->data.buf, f->data.len });
+	stream_unref(f->s);
+	strbuf_release(&f->data);
+	free(f);
+}
+
+void stream_push(struct stream *s, const char *event, const char *mark, struct slice data)
+{
+	struct frame *f;
+
+	if (s->gone)
+		return;
+	f = xcalloc(1, sizeof(*f));
+	f->s = s;
+	s->refs++;
+	snprintf(f->event, sizeof(f->event), "%s", event);
+	snprintf(f->mark, sizeof(f->mark), "%s", mark);
+	strbuf_init(&f->data);
+	strbuf_add(&f->data, data.ptr, data.len);
+	s->last_ms = MAX(sim.now_ms + latency(), s->last_ms); /* in order */
+	at(s->last_ms, frame_arrives, f);
+}
+
+struct opening {
+	struct rpc *r;
+	struct stream *s;
+};
+
+static void stream_arrives(void *arg)
+{
+	struct opening *o = arg;
+	struct rpc *r = o->r;
+	struct err err = { 0 };
+
+	if (o->s->gone)
+		; /* broken before it was open */
+	else if (net_is_cut(r->node))
+		err_set(&err, ERR_TIMEOUT, "no answer");
+	else if (!server_is_up())
+		err_set(&err, ERR_UNAVAILABLE, "connection refused");
+	else if (r->is_worker && r->session != server_incarnation())
+		err_set(&err, ERR_UNAUTHENTICATED, "no such session");
+	else
+		(void)server_stream(r, o->s, &err);
+	if (err.code) {
+		o->s->gone = o->s->told = true;
+		stream_forget(o->s);
+		settle(r, &err, (struct slice){ "", 0 });
+		stream_unref(o->s);
+	}
+	stream_unref(o->s);
+	rpc_unref(r);
+	free(o);
+}
+
+struct stream *net_stream(struct rpc *r, void (*event)(void *, unsigned, const char *, const char *, struct slice),
+			  void (*closed)(void *, unsigned), void *arg)
+{
+	struct stream *s = xcalloc(1, sizeof(*s));
+	struct opening *o = xcalloc(1, sizeof(*o));
+	size_t i = 0;
+
+	while (streams[i])
+		assert(++i < ARRAY_LEN(streams));
+	streams[i] = s;
+	s->refs = 2; /* the table's, and the opening's */
+	s->node = r->node;
+	s->id = ++stream_ids;
+	s->event = event;
+	s->closed = closed;
+	s->arg = arg;
+	r->sent_ms = sim.now_ms;
+	*o = (struct opening){ r, s };
+	at(sim.now_ms + (net_is_cut(r->node) ? TIMEOUT_MS : latency()), stream_arrives, o);
+	return s;
+}
