@@ -1,0 +1,102 @@
+"""Whole jobs with the real container engine, against docker's own command line on the same engine and image."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from rig import IMAGE, Api, Result, Tesd, job, median, program, run, size, store, tesd, wait_for, worker
+
+LATENCY_GOAL_MS = 40
+
+
+def first_line_ms(words: list[str], env: dict[str, str]) -> float:
+    """From the start of the program to the first line that its container prints."""
+    began = time.monotonic()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
+    assert process.stdout
+    took = 0.0
+    for line in process.stdout:
+        if "first line" in line:
+            took = time.monotonic() - began
+            break
+    process.communicate()
+    if process.returncode != 0 or not took:
+        raise RuntimeError(f"{words[0]} ended with {process.returncode}")
+    return took * 1000
+
+
+def tes_env(server: Tesd, key: str) -> dict[str, str]:
+    env = os.environ | {"XDG_CONFIG_HOME": str(server.folder / "config")}
+    run(program("tes"), "login", "--url", server.url, "--key", key, env=env)
+    return env
+
+
+def docker(*words: str) -> list[str]:
+    return ["docker", "-H", f"unix://{os.environ['TES_ENGINE_SOCKET']}", "run", "--rm", IMAGE, *words]
+
+
+def run_latency() -> Iterator[Result]:
+    command = ["echo", "first line"]
+    with store("sqlite") as url, tesd(url) as server:
+        key = server.customer()
+        server.start()
+        with worker(server):
+            env = tes_env(server, key)
+            ours = [str(program("tes")), "run", "--image", IMAGE, "--cpus", "1", "--memory", "64MiB", "--disk", "64MiB",
+                    "--wait", "--", *command]  # fmt: skip
+            a, b = [], []
+            for i in range(size(20, 3) + 1):
+                a.append(first_line_ms(ours, env))
+                b.append(first_line_ms(docker(*command), env))
+                if i == 0:  # warms both up
+                    a.clear()
+                    b.clear()
+    value, peer = median(a), median(b)
+    yield Result("run-latency", value, "ms", f"peer+{LATENCY_GOAL_MS}ms", value <= peer + LATENCY_GOAL_MS, "docker-run", peer,
+                 {"above_ms": value - peer, "best_ms": min(a), "peer_best_ms": min(b)})  # fmt: skip
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def submit_and_wait(server: Tesd, key: str, count: int, spec: dict, timeout_s: float = 600) -> None:
+    """Over four connections; until all have succeeded."""
+
+    def some(n: int) -> None:
+        api = Api(server.url, key)
+        for _ in range(n):
+            api.call("POST", "/v1/workloads", spec)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(some, [count // 4 + (i < count % 4) for i in range(4)]))
+    api = Api(server.url, key)
+
+    def living() -> bool:
+        states = ("pending", "preparing", "running", "stopping")
+        return any(api.call("GET", f"/v1/workloads?limit=1&state={state}")["items"] for state in states)
+
+    wait_for("all jobs have ended", lambda: not living(), timeout_s, 0.05)
+    failed = api.call("GET", "/v1/workloads?limit=1&state=failed")["items"]
+    if failed:
+        raise RuntimeError(f"a job failed: {failed[0]['reason']}: {failed[0]['reason_text']}")
+
+
+def many_containers() -> Iterator[Result]:
+    count = size(200, 10)
+    with store("sqlite") as url, tesd(url) as server:
+        key = server.customer()
+        server.start()
+        with worker(server, share__cpus="2"):
+            submit_and_wait(server, key, 2, job(["true"]))
+            value = timed(lambda: submit_and_wait(server, key, count, job(["true"])))
+            one = " ".join(docker("true"))
+            peer = timed(lambda: run("sh", "-c", f"seq {count} | xargs -P 2 -I_ {one}"))
+    yield Result("many-containers", value, "s", "no-slower", value <= peer, "docker-run-loop", peer,
+                 {"containers": count, "each_ms": value / count * 1000, "peer_each_ms": peer / count * 1000})  # fmt: skip

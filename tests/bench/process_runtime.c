@@ -1,0 +1,312 @@
+/* A runtime that starts plain processes, for a build of tes-worker that only scripts/bench makes: it shows what our own
+ * part of a job costs, without a container engine's.  Nothing is isolated; images are ignored; output is kept in memory. */
+#include "../../src/worker/runtime/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define OUTPUT_MAX (1 << 20)
+#define LOOK_MS 100 /* a cancel flag wakes nobody */
+
+extern char **environ;
+
+struct process {
+	struct container_status status;
+	char **argv;
+	pid_t pid;
+	int pidfd, output;
+};
+
+struct runtime {
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	struct map *processes; /* lease -> struct process */
+	int epoll;
+};
+
+static int64_t now_ms(void)
+{
+	return clock_now(&clock_system);
+}
+
+static void process_free(void *value)
+{
+	struct process *p = value;
+
+	for (size_t i = 0; p->argv && p->argv[i]; i++)
+		free(p->argv[i]);
+	free(p->argv);
+	close_fd_(&p->pidfd);
+	close_fd_(&p->output);
+	free(p);
+}
+
+int runtime_docker_open(const char *socket, const char *worker_id, struct runtime **ret, struct err *err)
+{
+	struct runtime *rt = xcalloc(1, sizeof(*rt));
+
+	pthread_mutex_init(&rt->lock, NULL);
+	pthread_cond_init(&rt->ended, NULL);
+	rt->processes = map_new();
+	rt->epoll = epoll_create1(EPOLL_CLOEXEC);
+	*ret = rt;
+	return 0;
+}
+
+void runtime_close(struct runtime *rt)
+{
+	if (!rt)
+		return;
+	map_free(rt->processes, process_free);
+	close(rt->epoll);
+	free(rt);
+}
+
+int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err)
+{
+	*ret = (struct runtime_info){ .engine = "processes", .version = "1", .root_dir = "/", .pids_limit = true,
+				      .memory_limit = true, .cpu_limit = true, .storage_limit = true };
+	return 0;
+}
+
+int runtime_image(struct runtime *rt, const char *image, const struct registry_login *login, const volatile int *cancel,
+		  runtime_progress_fn *progress, void *arg, char ret_image[static 320], char ret_digest[static 320], struct err *err)
+{
+	snprintf(ret_image, 320, "%s", image);
+	snprintf(ret_digest, 320, "%s", image);
+	return 0;
+}
+
+int runtime_create(struct runtime *rt, const struct container_spec *spec, struct err *err)
+{
+	struct process *p = xcalloc(1, sizeof(*p));
+
+	snprintf(p->status.lease, sizeof(p->status.lease), "%s", spec->lease);
+	snprintf(p->status.id, sizeof(p->status.id), "%s", spec->lease);
+	p->status.generation = spec->generation;
+	p->status.state = CONTAINER_CREATED;
+	p->status.created_ms = now_ms();
+	p->pidfd = p->output = -1;
+	p->argv = xcalloc(spec->command.len + 1, sizeof(*p->argv));
+	for (size_t i = 0; i < spec->command.len; i++)
+		p->argv[i] = xstrdup(spec->command.items[i]);
+	pthread_mutex_lock(&rt->lock);
+	if (map_find(rt->processes, spec->lease))
+		process_free(p);
+	else
+		map_put(rt->processes, spec->lease, p);
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
+}
+
+/* Lock held. */
+static struct process *process_find(struct runtime *rt, const char *lease, struct err *err)
+{
+	struct process *p = map_find(rt->processes, lease);
+
+	if (!p)
+		err_set(err, ERR_NOT_FOUND, "no process of lease %s", lease);
+	return p;
+}
+
+static int process_spawn(struct runtime *rt, struct process *p, struct err *err)
+{
+	posix_spawn_file_actions_t actions;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT };
+	int rc;
+
+	p->output = memfd_create("output", MFD_CLOEXEC);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, p->output, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, p->output, STDERR_FILENO);
+	rc = p->argv[0] ? posix_spawnp(&p->pid, p->argv[0], &actions, NULL, p->argv, environ) : ENOENT;
+	posix_spawn_file_actions_destroy(&actions);
+	if (rc)
+		return err_sys(err, rc, "cannot start the command");
+	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	p->status.state = CONTAINER_RUNNING;
+	p->status.started_ms = now_ms();
+	epoll_ctl(rt->epoll, EPOLL_CTL_ADD, p->pidfd, &ev);
+	return 0;
+}
+
+int runtime_start(struct runtime *rt, const char *lease, struct err *err)
+{
+	struct process *p;
+	int rc = -1;
+
+	pthread_mutex_lock(&rt->lock);
+	p = process_find(rt, lease, err);
+	if (p)
+		rc = p->status.state == CONTAINER_CREATED ? process_spawn(rt, p, err) : 0;
+	pthread_mutex_unlock(&rt->lock);
+	return rc;
+}
+
+/* Lock held: has it ended? */
+static void process_look(struct runtime *rt, struct process *p)
+{
+	int status;
+
+	if (p->status.state != CONTAINER_RUNNING || waitpid(p->pid, &status, WNOHANG) != p->pid)
+		return;
+	p->status.state = CONTAINER_EXITED;
+	p->status.finished_ms = now_ms();
+	p->status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	close_fd_(&p->pidfd);
+	pthread_cond_broadcast(&rt->ended);
+}
+
+static int process_signal(struct runtime *rt, const char *lease, int signal)
+{
+	struct process *p;
+
+	pthread_mutex_lock(&rt->lock);
+	p = map_find(rt->processes, lease);
+	if (p)
+		process_look(rt, p);
+	if (p && p->status.state == CONTAINER_RUNNING)
+		kill(p->pid, signal);
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
+}
+
+int runtime_pause(struct runtime *rt, const char *lease, struct err *err)
+{
+	return process_signal(rt, lease, SIGSTOP);
+}
+
+int runtime_unpause(struct runtime *rt, const char *lease, struct err *err)
+{
+	return process_signal(rt, lease, SIGCONT);
+}
+
+int runtime_stop(struct runtime *rt, const char *lease, int64_t grace_ms, struct err *err)
+{
+	return process_signal(rt, lease, SIGKILL);
+}
+
+int runtime_remove(struct runtime *rt, const char *lease, struct err *err)
+{
+	struct process *p;
+
+	process_signal(rt, lease, SIGKILL);
+	pthread_mutex_lock(&rt->lock);
+	p = map_remove(rt->processes, lease);
+	if (p && p->status.state == CONTAINER_RUNNING)
+		waitpid(p->pid, NULL, 0);
+	if (p)
+		process_free(p);
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
+}
+
+int runtime_status(struct runtime *rt, const char *lease, struct container_status *ret, struct err *err)
+{
+	struct process *p;
+
+	pthread_mutex_lock(&rt->lock);
+	p = map_find(rt->processes, lease);
+	if (p)
+		process_look(rt, p);
+	*ret = p ? p->status : (struct container_status){ .state = CONTAINER_ABSENT };
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
+}
+
+int runtime_list(struct runtime *rt, struct arena *arena, struct container_status **ret, size_t *ret_len, struct err *err)
+{
+	size_t it = 0, n = 0;
+	const char *key;
+	void *value;
+
+	pthread_mutex_lock(&rt->lock);
+	*ret = arena_array(arena, struct container_status, map_count(rt->processes) + 1);
+	while (map_next(rt->processes, &it, &key, &value))
+		(*ret)[n++] = ((struct process *)value)->status;
+	*ret_len = n;
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
+}
+
+int runtime_wait_event(struct runtime *rt, const volatile int *cancel, struct err *err)
+{
+	struct epoll_event events[64];
+
+	while (!cancel || !*cancel)
+		if (epoll_wait(rt->epoll, events, ARRAY_LEN(events), LOOK_MS) > 0)
+			return 0;
+	return 0;
+}
+
+/* All its lines, once it has ended. */
+static void output_tell(int fd, int64_t at_ms, runtime_log_fn *fn, void *arg)
+{
+	char *text = xmalloc(OUTPUT_MAX);
+	ssize_t len = fd < 0 ? 0 : pread(fd, text, OUTPUT_MAX, 0);
+
+	for (char *p = text, *end = text + MAX(len, 0), *line; p < end;) {
+		line = p;
+		p = memchr(p, '\n', (size_t)(end - p));
+		p = p ? p : end;
+		if (fn(arg, LOG_STDOUT, at_ms * 1000000, line, (size_t)(p - line)))
+			break;
+		p++;
+	}
+	free(text);
+}
+
+int runtime_logs(struct runtime *rt, const char *lease, int64_t since_ns, bool follow, const volatile int *cancel,
+		 runtime_log_fn *fn, void *arg, struct err *err)
+{
+	struct process *p;
+	int fd = -1;
+	int64_t at_ms = 0;
+
+	pthread_mutex_lock(&rt->lock);
+	while ((p = map_find(rt->processes, lease)) && follow && (!cancel || !*cancel)) {
+		struct timespec until;
+
+		process_look(rt, p);
+		if (p->status.state == CONTAINER_EXITED)
+			break;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += LOOK_MS * 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&rt->ended, &rt->lock, &until);
+	}
+	if (p) {
+		fd = fcntl(p->output, F_DUPFD_CLOEXEC, 0);
+		at_ms = p->status.started_ms;
+	}
+	pthread_mutex_unlock(&rt->lock);
+	output_tell(fd, at_ms, fn, arg);
+	close_fd_(&fd);
+	return 0;
+}
+
+int runtime_exec(struct runtime *rt, const char *lease, const struct text_list *command, int64_t timeout_ms, int *ret_status,
+		 struct err *err)
+{
+	return err_set(err, ERR_UNSUPPORTED, "plain processes have nothing to run a command in");
+}
+
+int runtime_disk_used(struct runtime *rt, const char *lease, int64_t *ret_bytes, struct err *err)
+{
+	return err_set(err, ERR_UNSUPPORTED, "plain processes have no disk of their own");
+}
+
+int runtime_copy_out(struct runtime *rt, const char *lease, const char *path, int fd, int64_t max_bytes, struct err *err)
+{
+	return err_set(err, ERR_UNSUPPORTED, "plain processes have no files of their own");
+}
