@@ -18,7 +18,7 @@ enum operation_flags {
 	OP_FILE = 1 << 5,       /* answers bytes */
 	OP_UPLOAD = 1 << 6,     /* takes bytes */
 	OP_SECRETS = 1 << 7,    /* its output carries secrets, to the one who needs them */
-	OP_OWN_TX = 1 << 8,     /* the handler opens its own transaction, after slow work outside of it */
+	OP_OWN_TX = 1 << 8,     /* the handler opens its own transaction, if any, after what needs none */
 };
 
 /* Every operation by a number, in the order of the table. */

@@ -39,7 +39,7 @@ int control_authorise(const struct call *call, struct err *err)
 
 #define IDEMPOTENCY_KEY_MAX 128
 
-static void request_hash(const struct call *call, char ret[static SHA256_HEX_SIZE])
+void call_hash(const struct call *call, char ret[static SHA256_HEX_SIZE])
 {
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 
@@ -50,7 +50,7 @@ static void request_hash(const struct call *call, char ret[static SHA256_HEX_SIZ
 	sha256_hex(text.buf, text.len, ret);
 }
 
-static int idempotency_find(struct db_conn *conn, struct call *call, const char *hash, bool *ret_found, struct err *err)
+int call_replay_find(struct db_conn *conn, struct call *call, const char *hash, bool *ret_found, struct err *err)
 {
 	cleanup_rows struct db_rows *rows = NULL;
 	int rc;
@@ -72,7 +72,7 @@ static int idempotency_find(struct db_conn *conn, struct call *call, const char 
 	return 0;
 }
 
-static int idempotency_keep(struct control *c, struct db_conn *conn, struct call *call, const char *hash, struct err *err)
+int call_replay_keep(struct control *c, struct db_conn *conn, struct call *call, const char *hash, struct err *err)
 {
 	cleanup_strbuf struct strbuf body = STRBUF_INIT;
 
@@ -100,20 +100,21 @@ static int run(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct run_arg *r = arg;
 	struct call *call = r->call;
-	bool once = call->idempotency_key && (call->op->flags & OP_IDEMPOTENT), found = false;
+	/* Who opens their own transaction settle it in there. */
+	bool once = call->idempotency_key && (call->op->flags & (OP_IDEMPOTENT | OP_OWN_TX)) == OP_IDEMPOTENT, found = false;
 	char hash[SHA256_HEX_SIZE];
 
 	call->out = arena_alloc(call->arena, MAX(call->op->out->size, 1));
 	if (once) {
-		request_hash(call, hash);
-		if (idempotency_find(conn, call, hash, &found, err) < 0)
+		call_hash(call, hash);
+		if (call_replay_find(conn, call, hash, &found, err) < 0)
 			return -1;
 		if (found)
 			return 0;
 	}
 	if (handlers[call->op->id](r->c, conn, call, err) < 0)
 		return -1;
-	return once ? idempotency_keep(r->c, conn, call, hash, err) : 0;
+	return once ? call_replay_keep(r->c, conn, call, hash, err) : 0;
 }
 
 int control_call(struct control *c, struct db_conn *conn, struct call *call, struct err *err)

@@ -46,6 +46,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 	c->sessions = sessions_new();
 	c->scheduler = scheduler_new();
 	c->actives = actives_new();
+	c->submissions = submissions_new();
 	c->metrics = metrics_new();
 	c->started_ms = control_now(c);
 	id_make("pr", c->started_ms, rnd, c->instance);
@@ -59,6 +60,7 @@ void control_close(struct control *c)
 		return;
 	scheduler_free(c->scheduler);
 	actives_free(c->actives);
+	submissions_free(c->submissions);
 	sessions_free(c->sessions);
 	metrics_free(c->metrics);
 	hub_free(c->hub);

@@ -51,7 +51,7 @@ static int leases_event(struct control *c, struct db_conn *conn, const char *sql
 struct silent_arg {
 	struct control *c;
 	const char *worker_id;
-	int64_t before_ms, now_ms;
+	int64_t seen_ms, now_ms;
 };
 
 static int worker_silent_tx(struct db_conn *conn, void *arg, struct err *err)
@@ -62,7 +62,7 @@ static int worker_silent_tx(struct db_conn *conn, void *arg, struct err *err)
 
 	if (worker_load(conn, x->worker_id, &arena, &w, err) < 0)
 		return -1;
-	if (w.state != WORKER_ONLINE || w.seen_ms >= x->before_ms)
+	if (w.state != WORKER_ONLINE || w.seen_ms != x->seen_ms)
 		return 0; /* heard meanwhile */
 	if (db_exec(conn, "UPDATE workers SET state = 'offline', offline_since_ms = $2 WHERE id = $1",
 		    DB_ARGS(DB_TEXT(w.id), DB_INT(x->now_ms)), NULL, err) < 0)
@@ -81,11 +81,14 @@ static int workers_silent(struct control *c, struct db_conn *conn, int64_t now_m
 
 	if (before < c->started_ms)
 		return 0; /* they have not had the time to be heard */
-	if (db_select(conn, &worker_type, "workers", "WHERE state = 'online' AND seen_ms < $1 LIMIT $2",
-		      DB_ARGS(DB_INT(before), DB_INT(BATCH)), a, (void **)&items, &len, err) < 0)
+	/* Of an idle worker the last heartbeats may not have been stored (observe_quietly). */
+	if (db_select(conn, &worker_type, "workers",
+		      "WHERE state = 'online' AND seen_ms < $1 AND (seen_ms < $2"
+		      " OR EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = workers.id AND l.state <> 'ended')) LIMIT $3",
+		      DB_ARGS(DB_INT(before), DB_INT(before - seen_lag_ms(c)), DB_INT(BATCH)), a, (void **)&items, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < len; i++) {
-		struct silent_arg x = { c, items[i].id, before, now_ms };
+		struct silent_arg x = { c, items[i].id, items[i].seen_ms, now_ms };
 
 		if (db_tx(conn, worker_silent_tx, &x, err) < 0)
 			return -1;

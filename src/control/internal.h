@@ -19,6 +19,7 @@ struct hub;
 struct sessions;
 struct scheduler;
 struct actives;
+struct submissions;
 
 struct control {
 	struct control_config config;
@@ -30,6 +31,7 @@ struct control {
 	struct sessions *sessions;     /* of workers */
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct actives *actives;       /* active.c */
+	struct submissions *submissions; /* api/submit.c */
 	struct http_server *server;    /* NULL in the simulator */
 	pthread_mutex_t admit_lock;
 	struct db_conn *admit_conn;    /* for looking at keys before an upload is taken */
@@ -80,6 +82,7 @@ struct live {
 	struct live_queue *queue; /* live.c's */
 	struct hub_listener *listener;
 	int refs;
+	int64_t look_ms; /* monotonic: to be looked at again by itself */
 	bool queued, running, again, closed;
 	struct live *next;
 };
@@ -117,6 +120,14 @@ int session_check(struct control *c, const struct http_request *req, struct call
 
 /* Whether the caller may, by the table; before anything of the input is looked at (call.c). */
 int call_authorise(const struct call *call, struct err *err) must_check;
+
+/* ---- idempotency (call.c) -------------------------------------------------------------------------------- */
+
+/* What an Idempotency-Key stands for; its answer, if it was used before (ERR_CONFLICT: for another request); and keeping
+ * call->out as its answer (ERR_RETRY: somebody else used the key just now).  Inside the running transaction. */
+void call_hash(const struct call *call, char ret[static SHA256_HEX_SIZE]);
+int call_replay_find(struct db_conn *conn, struct call *call, const char *hash, bool *ret_found, struct err *err) must_check;
+int call_replay_keep(struct control *c, struct db_conn *conn, struct call *call, const char *hash, struct err *err) must_check;
 
 /* ---- events (event.c) ----------------------------------------------------------------------------------- */
 
@@ -170,6 +181,8 @@ int64_t hold_amount(int64_t rate_uusd_h, int64_t ms);
 int request_of(struct control *c, struct db_conn *conn, const struct workload *w, const struct request *like, int64_t now_ms,
 	       struct arena *a, struct request *ret, struct err *err) must_check;
 
+struct submissions *submissions_new(void);
+void submissions_free(struct submissions *s);
 /* ERR_RATE if the organisation has as many active workloads as it may; else one more is expected (active.c). */
 struct actives *actives_new(void);
 void actives_free(struct actives *s);
@@ -180,6 +193,12 @@ int active_take(struct control *c, struct db_conn *conn, const char *org_id, str
 int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
 int worker_inventory_take(struct control *c, struct worker *w, const struct inventory *inv, struct err *err) must_check;
 int worker_devices_store(struct db_conn *conn, const char *worker_id, const struct inventory *inv, struct err *err) must_check;
+
+/* How far the stored time of being seen may lie behind the true one while a worker is idle. */
+static inline int64_t seen_lag_ms(const struct control *c)
+{
+	return c->config.silent_after_ms / 4;
+}
 
 /* ---- scheduler (scheduler.c) ------------------------------------------------------------------------------- */
 

@@ -5,8 +5,10 @@
 
 #include <time.h>
 
+#define TICK_MS 500
 #define LOOK_AGAIN_MS 1000         /* where other replicas may have committed */
-#define LOOK_AGAIN_ALONE_MS 15000  /* where none can: only against a lost wake */
+#define LOOK_AGAIN_RARELY_MS 15000 /* where none can: only against a lost wake; and workers' streams, which are many and
+				    * are woken by their heartbeats too */
 
 struct live_queue {
 	pthread_mutex_t lock;
@@ -120,6 +122,11 @@ static int pull_once(struct live *st, struct db_conn *conn)
 	return rc;
 }
 
+static int64_t look_again_ms(const struct live *st)
+{
+	return db_is_postgres(st->c->db) && !str_starts(st->topic, "worker:") ? LOOK_AGAIN_MS : LOOK_AGAIN_RARELY_MS;
+}
+
 static void *stream_thread(void *arg)
 {
 	struct db_conn *conn = arg;
@@ -132,6 +139,7 @@ static void *stream_thread(void *arg)
 			pthread_cond_wait(&streams.filled, &streams.lock);
 			continue;
 		}
+		st->look_ms = time_monotonic_ms() + look_again_ms(st);
 		streams.first = st->next;
 		if (!streams.first)
 			streams.last = &streams.first;
@@ -154,22 +162,22 @@ static void *stream_thread(void *arg)
 
 static void *ticker_thread(void *arg)
 {
-	const struct control *c = arg;
-	int64_t last = time_monotonic_ms(), every = db_is_postgres(c->db) ? LOOK_AGAIN_MS : LOOK_AGAIN_ALONE_MS;
+	int64_t last = time_monotonic_ms();
 
 	pthread_mutex_lock(&streams.lock);
 	while (!streams.stopping) {
 		pthread_mutex_unlock(&streams.lock);
 		nanosleep(&(struct timespec){ .tv_nsec = 100 * 1000000 }, NULL);
 		pthread_mutex_lock(&streams.lock);
-		if (time_monotonic_ms() - last < every)
+		if (time_monotonic_ms() - last < TICK_MS)
 			continue;
 		last = time_monotonic_ms();
 		for (size_t i = 0; i < streams.live.len; i++)
-			enqueue(streams.live.items[i]);
+			if (streams.live.items[i]->look_ms <= last)
+				enqueue(streams.live.items[i]);
 	}
 	pthread_mutex_unlock(&streams.lock);
-	return NULL;
+	return arg;
 }
 
 int live_threads_start(struct control *c, int threads, struct err *err)

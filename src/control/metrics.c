@@ -86,11 +86,13 @@ static int number(struct db_conn *conn, const char *name, const char *help, cons
 
 static void server_stats(struct control *c, struct strbuf *out)
 {
+	/* A request may come before the server has been told to us. */
+	struct http_server *server = __atomic_load_n(&c->server, __ATOMIC_ACQUIRE);
 	struct http_server_stats s;
 
-	if (!c->server)
+	if (!server)
 		return;
-	http_server_stats(c->server, &s);
+	http_server_stats(server, &s);
 	head(out, "http_requests_total", "counter", "Requests answered.");
 	strbuf_addf(out, "tes_http_requests_total %" PRId64 "\n", s.requests);
 	head(out, "http_errors_total", "counter", "Requests answered with a 5xx.");

@@ -272,11 +272,12 @@ static void thread_close(void *conn)
 int serve_start(struct control *c, struct err *err)
 {
 	const struct control_config *cf = &c->config;
+	struct http_server *server;
 
 	routes_fill(c);
 	if (db_conn_open(c->db, &c->admit_conn, err) < 0)
 		return -1;
-	return http_server_start(&(struct http_server_config){
+	if (http_server_start(&(struct http_server_config){
 		.address = cf->listen_address, .port = cf->listen_port,
 		.tls_cert = str_empty(cf->tls_cert) ? NULL : cf->tls_cert,
 		.tls_key = str_empty(cf->tls_key) ? NULL : cf->tls_key,
@@ -287,13 +288,17 @@ int serve_start(struct control *c, struct err *err)
 		.trust_forwarded = cf->trust_forwarded, .routes = routes, .route_count = ROUTE_COUNT, .handler = handle,
 		.admit = admit, .problem = problem, .problem_type = "application/problem+json", .thread_open = thread_open,
 		.thread_close = thread_close, .arg = c,
-	}, &c->server, err);
+	}, &server, err) < 0)
+		return -1;
+	__atomic_store_n(&c->server, server, __ATOMIC_RELEASE); /* its threads run already */
+	return 0;
 }
 
 void serve_stop(struct control *c)
 {
-	if (c->server)
-		http_server_stop(take_ptr(c->server), 10 * SECOND_MS);
+	/* Requests look at it until it has stopped. */
+	http_server_stop(c->server, 10 * SECOND_MS);
+	c->server = NULL;
 	if (c->admit_conn)
 		db_conn_close(take_ptr(c->admit_conn));
 }

@@ -89,15 +89,21 @@ static void change_to_stopping(struct step *s, enum lease_reason reason)
 	change_desired(s, DESIRE_STOP);
 }
 
+/* A worker that was restarted knows that it has started the container, but not since when. */
+static bool may_have_run(const struct step *s)
+{
+	return s->event->started && !s->lease.ready_timeout_ms;
+}
+
 /* The first word of the worker may come late, when it has run for a while. */
 static void change_to_accepted(struct step *s)
 {
 	struct lease *l = &s->lease;
+	int64_t since = may_have_run(s) ? l->reserved_ms : s->now_ms - s->event->delivered_ms;
 
 	if (l->accepted_ms)
 		return;
-	l->accepted_ms =
-		MIN(MAX(l->reserved_ms, s->now_ms - s->event->delivered_ms), s->now_ms);
+	l->accepted_ms = MIN(MAX(l->reserved_ms, since), s->now_ms);
 	if (s->now_ms - l->accepted_ms <= l->grace_ms)
 		l->observed_ms = s->now_ms - l->accepted_ms;
 }
@@ -187,7 +193,8 @@ static void progress(struct step *s)
 		    e->progress_done == l->progress_done &&
 		    e->progress_total == l->progress_total;
 
-	not_yet(s);
+	if (!may_have_run(s))
+		not_yet(s);
 	change_digest(s);
 	if (e->started && l->ready_timeout_ms && !l->ready_until_ms) {
 		l->ready_until_ms = s->now_ms + l->ready_timeout_ms;

@@ -143,15 +143,18 @@ static void act_start(struct lease_run *l)
 	struct err err = { 0 };
 
 	lease_pump_start(l, false);
+	/* Written before: a container that is gone when we come back may have run, and does not
+	 * run a second time. */
+	pthread_mutex_lock(&l->lock);
+	l->j.started = true;
+	pthread_mutex_unlock(&l->lock);
+	lease_save(l);
 	if (runtime_start(agent_runtime(l->w), l->id, &err) < 0) {
 		if (step_failed(l, &err))
 			lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
 		return;
 	}
 	l->tries = 0;
-	pthread_mutex_lock(&l->lock);
-	l->j.started = true;
-	pthread_mutex_unlock(&l->lock);
 	if (l->pump)
 		log_pump_kick(l->pump);
 }

@@ -183,7 +183,9 @@ def net(tesd: Tesd) -> Iterator[Network]:
 def guarded(tmp_path_factory: pytest.TempPathFactory, store_kind: str) -> Iterator[Network]:
     """One network for all tests of a file that only look, or are refused."""
     directory = tmp_path_factory.mktemp("guarded")
-    tesd = Tesd(directory, make_store(store_kind, directory), {})
+    # Workers that say nothing stay online, so that no duty writes either.
+    settings = {"network.silent_after": "1h", "network.grace": "1h"}
+    tesd = Tesd(directory, make_store(store_kind, directory), settings)
     try:
         yield Network(tesd.start())
     finally:

@@ -391,7 +391,8 @@ class SimWorker(Link):
         self.kicked = threading.Event()
         self.state_lock = threading.RLock()
         self.heard = time.monotonic()
-        self.send_inventory = True
+        self.inventory_number = 1  # counts its changes
+        self.inventory_known = 0  # the one that the server has
         self.stream: Stream | None = None
         self.threads: list[threading.Thread] = []
 
@@ -432,7 +433,7 @@ class SimWorker(Link):
         self.stop()
         self.boot_id = secrets.token_hex(8)
         self.session = None
-        self.send_inventory = True
+        self.inventory_known = 0
         self.start()
 
     def container(self, lease_id: str) -> Container | None:
@@ -440,8 +441,8 @@ class SimWorker(Link):
             return self.containers.get(lease_id)
 
     def set_inventory(self, **changes: Any) -> None:
-        self.inventory.update(changes)
-        self.send_inventory = True
+        self.inventory = self.inventory | changes
+        self.inventory_number += 1
         self.kicked.set()
 
     # ---- hearing
@@ -487,7 +488,8 @@ class SimWorker(Link):
                 continue
             try:
                 self.stream = self.desired(str(self.desired_rev) if self.synced else None, timeout_s=20)
-                if self.stream.status != 200:
+                # stop() and silence() may have closed the one before.
+                if self.stream.status != 200 or self.stopping.is_set() or self.cut.is_set():
                     self.stopping.wait(0.1)
                     continue
                 for event in self.stream:
@@ -557,7 +559,8 @@ class SimWorker(Link):
                 desired_rev=self.desired_rev,
                 receipts=[c.receipt for c in known if c.receipt],
             )
-        if self.send_inventory:
+        number = self.inventory_number
+        if self.inventory_known != number:
             value["inventory"] = self.inventory
         answer = self.call("POST", "/v1/worker/observed", value)
         if answer.status != 200:
@@ -565,7 +568,7 @@ class SimWorker(Link):
             return
         self.heard = time.monotonic()
         self.observations += 1
-        self.send_inventory = False
+        self.inventory_known = number
         self.problems += answer.json().get("problems", [])
         with self.state_lock:
             for c in known:

@@ -8,51 +8,73 @@
 
 #include <stdlib.h>
 
-#define BATCH 500
+#define SUBMITTERS 32 /* what they submit at the same time is committed together */
 
-struct submission {
+struct submitter {
 	struct control *c;
 	const struct world *world;
 	int64_t from, to;
+	pthread_t thread;
+	struct err err;
 };
 
-static int submit_tx(struct db_conn *conn, void *arg, struct err *err)
+static int submit_one(struct submitter *s, struct db_conn *conn, int64_t n, struct err *err)
 {
-	struct submission *s = arg;
 	cleanup_arena struct arena a = { 0 };
+	struct workload_spec spec;
+	struct resources want;
+	const char *region;
+	struct call call = {
+		.op = &operations[OP_workload_create], .arena = &a, .in = &spec,
+		.caller = { .kind = CALLER_KEY, .org_id = s->world->customer, .key_id = "bench", .role = ROLE_OWNER,
+			    .scopes = SCOPE_ALL },
+	};
 
-	for (int64_t n = s->from; n < s->to; n++) {
-		struct workload_spec spec;
-		struct resources want;
-		const char *region;
-		struct call call = {
-			.op = &operations[OP_workload_create], .arena = &a, .in = &spec,
-			.caller = { .kind = CALLER_KEY, .org_id = s->world->customer, .key_id = "bench", .role = ROLE_OWNER },
-			.out = arena_new(&a, struct workload),
-		};
-
-		schema_defaults(&workload_spec_type, &spec);
-		world_want(n, &want, &region);
-		spec.image = "docker.io/library/debian:12";
-		spec.resources = &want;
-		spec.region = region;
-		spec.max_price_uusd_h = 10 * 1000000;
-		if (op_workload_create(s->c, conn, &call, err) < 0)
-			return -1;
-	}
-	return 0;
+	schema_defaults(&workload_spec_type, &spec);
+	world_want(n, &want, &region);
+	spec.image = "docker.io/library/debian:12";
+	spec.resources = &want;
+	spec.region = region;
+	spec.max_price_uusd_h = 10 * 1000000;
+	return control_call(s->c, conn, &call, err);
 }
 
-static int submit(struct control *c, struct db_conn *conn, const struct world *world, int64_t count, struct err *err)
+static void *submit_some(void *arg)
 {
-	struct submission s = { c, world, 0, 0 };
+	struct submitter *s = arg;
+	struct db_conn *conn;
 
-	for (s.from = 0; s.from < count; s.from = s.to) {
-		s.to = MIN(s.from + BATCH, count);
-		if (db_tx(conn, submit_tx, &s, err) < 0)
-			return -1;
+	if (db_conn_open(s->c->db, &conn, &s->err) < 0)
+		return NULL;
+	for (int64_t n = s->from; n < s->to; n++)
+		if (submit_one(s, conn, n, &s->err) < 0)
+			break;
+	db_conn_close(conn);
+	return NULL;
+}
+
+static int submit(struct control *c, const struct world *world, int64_t count, struct err *err)
+{
+	struct submitter *all = xcalloc(SUBMITTERS, sizeof(*all));
+	double start = world_seconds();
+	int rc = 0;
+
+	for (int i = 0; i < SUBMITTERS; i++) {
+		all[i] = (struct submitter){ .c = c, .world = world, .from = count * i / SUBMITTERS,
+					     .to = count * (i + 1) / SUBMITTERS };
+		if (pthread_create(&all[i].thread, NULL, submit_some, &all[i]) != 0)
+			abort();
 	}
-	return 0;
+	for (int i = 0; i < SUBMITTERS; i++) {
+		pthread_join(all[i].thread, NULL);
+		if (all[i].err.code) {
+			*err = all[i].err;
+			rc = -1;
+		}
+	}
+	free(all);
+	printf("submits=%.0f ", (double)count / (world_seconds() - start));
+	return rc;
 }
 
 static int leased(struct db_conn *conn, int64_t *ret, struct err *err)
@@ -63,7 +85,7 @@ static int leased(struct db_conn *conn, int64_t *ret, struct err *err)
 static int run(struct control *c, struct db_conn *conn, int64_t count, struct err *err)
 {
 	int64_t next, done = 0, before = -1;
-	double start = world_seconds();
+	double start = world_seconds(), cpu = world_cpu_seconds();
 
 	while (done < count && done != before) {
 		int64_t now = control_now(c);
@@ -80,7 +102,8 @@ static int run(struct control *c, struct db_conn *conn, int64_t count, struct er
 	}
 	double seconds = world_seconds() - start;
 
-	printf("placed=%" PRId64 " of=%" PRId64 " seconds=%.3f rate=%.0f\n", done, count, seconds, (double)done / seconds);
+	printf("placed=%" PRId64 " of=%" PRId64 " seconds=%.3f rate=%.0f cpu_us_each=%.1f\n", done, count, seconds,
+	       (double)done / seconds, (world_cpu_seconds() - cpu) * 1e6 / (double)done);
 	return done == count ? 0 : err_set(err, ERR_INTERNAL, "only %" PRId64 " of %" PRId64 " were placed", done, count);
 }
 
@@ -97,7 +120,7 @@ static int measure(char **argv, struct err *err)
 	    world_control_open(argv[1], argv[2], &control, err) < 0)
 		return -1;
 	if (world_make(control.c, &spec, &world, err) == 0 && db_conn_open(control.db, &conn, err) == 0) {
-		rc = submit(control.c, conn, &world, workloads, err) < 0 ? -1 : run(control.c, conn, workloads, err);
+		rc = submit(control.c, &world, workloads, err) < 0 ? -1 : run(control.c, conn, workloads, err);
 		db_conn_close(conn);
 	}
 	world_release(&world);

@@ -28,6 +28,14 @@ double world_seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+double world_cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 void world_want(int64_t n, struct resources *ret, const char **ret_region)
 {
 	size_t kind = (size_t)n % WORLD_KINDS;

@@ -36,6 +36,7 @@ struct world_control {
 int world_control_open(const char *database, const char *dir, struct world_control *ret, struct err *err) must_check;
 void world_control_close(struct world_control *w);
 
-double world_seconds(void); /* CLOCK_MONOTONIC */
+double world_seconds(void);	/* CLOCK_MONOTONIC */
+double world_cpu_seconds(void); /* of this process */
 
 #endif

@@ -21,13 +21,15 @@ struct early_event {
 static VEC(struct early_event) early;
 
 WRAP(int, event_append,
-     (struct control *c, struct db_conn *conn, const char *org_id, const char *actor, const char *subject,
-      const char *kind, const char *reason, const char *text, struct err *err))
+     (struct control * c, struct db_conn *conn, const char *org_id, const char *actor,
+      const char *subject, const char *kind, const char *reason, const char *text,
+      struct err *err))
 {
 	struct early_event *e;
 
 	if (!is_broken(BREAK_EARLY_ANNOUNCE))
-		return __real_event_append(c, conn, org_id, actor, subject, kind, reason, text, err);
+		return __real_event_append(c, conn, org_id, actor, subject, kind, reason, text,
+					   err);
 	e = vec_push(&early);
 	e->c = c;
 	snprintf(e->org, sizeof(e->org), "%s", org_id);
@@ -42,11 +44,12 @@ static int early_tx(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct early_event *e = arg;
 
-	return __real_event_append(e->c, conn, e->org, e->actor, e->subject, e->kind, e->reason, "", err);
+	return __real_event_append(e->c, conn, e->org, e->actor, e->subject, e->kind, e->reason,
+				   "", err);
 }
 
 /* Calls from elsewhere only: db.c's own db_tx stays the real one. */
-WRAP(int, db_tx, (struct db_conn *conn, db_tx_fn *fn, void *arg, struct err *err))
+WRAP(int, db_tx, (struct db_conn * conn, db_tx_fn *fn, void *arg, struct err *err))
 {
 	if (server_in_duty && strikes(FAULT_RACE, &sim.luck, 20000)) {
 		server_in_duty = false;
@@ -65,7 +68,7 @@ WRAP(int, db_tx, (struct db_conn *conn, db_tx_fn *fn, void *arg, struct err *err
 	return rc;
 }
 
-WRAP(void, wake, (struct control *c, struct db_conn *conn, const char *kind, const char *id))
+WRAP(void, wake, (struct control * c, struct db_conn *conn, const char *kind, const char *id))
 {
 	if (str_eq(kind, "duty"))
 		duty_woken(id);
@@ -74,10 +77,11 @@ WRAP(void, wake, (struct control *c, struct db_conn *conn, const char *kind, con
 
 /* ---- leases --------------------------------------------------------------------------------------------------- */
 
-int __real_lease_apply(const struct lease *lease, const struct lease_event *event, int64_t now_ms,
-		       struct lease_change *ret, struct err *err);
+int __real_lease_apply(const struct lease *lease, const struct lease_event *event,
+		       int64_t now_ms, struct lease_change *ret, struct err *err);
 
-static int given_up_at_once(const struct lease *lease, int64_t now_ms, struct lease_change *ret, struct err *err)
+static int given_up_at_once(const struct lease *lease, int64_t now_ms, struct lease_change *ret,
+			    struct err *err)
 {
 	struct lease l = *lease;
 	struct lease_event tick = { .kind = LEASE_EVENT_TICK };
@@ -88,28 +92,32 @@ static int given_up_at_once(const struct lease *lease, int64_t now_ms, struct le
 }
 
 WRAP(int, lease_apply,
-     (const struct lease *lease, const struct lease_event *event, int64_t now_ms, struct lease_change *ret,
-      struct err *err))
+     (const struct lease *lease, const struct lease_event *event, int64_t now_ms,
+      struct lease_change *ret, struct err *err))
 {
 	struct lease_event e = *event;
 
 	if (is_broken(BREAK_GENERATION))
 		e.generation = 0;
-	if (is_broken(BREAK_NO_GRACE) && event->kind == LEASE_EVENT_SILENT && !lease->unreachable_since_ms)
+	if (is_broken(BREAK_NO_GRACE) && event->kind == LEASE_EVENT_SILENT &&
+	    !lease->unreachable_since_ms)
 		return given_up_at_once(lease, now_ms, ret, err);
 	if (__real_lease_apply(lease, &e, now_ms, ret, err) < 0)
 		return -1;
 	if (is_broken(BREAK_LEAK))
 		ret->effects &= ~EFFECT_RELEASE;
-	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_STOPPING && lease->state != LEASE_STOPPING)
+	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_STOPPING &&
+	    lease->state != LEASE_STOPPING)
 		ret->effects |= EFFECT_RELEASE;
-	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_ENDED && lease->state == LEASE_STOPPING)
+	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_ENDED &&
+	    lease->state == LEASE_STOPPING)
 		ret->effects &= ~EFFECT_RELEASE;
 	return 0;
 }
 
 WRAP(int, usage_check,
-     (const struct usage *u, const struct lease *lease, const char *worker_id, int64_t now_ms, struct err *err))
+     (const struct usage *u, const struct lease *lease, const char *worker_id, int64_t now_ms,
+      struct err *err))
 {
 	struct lease l = *lease;
 
@@ -121,14 +129,16 @@ WRAP(int, usage_check,
 }
 
 WRAP(bool, sign_check,
-     (const void *p, size_t len, const uint8_t pk[static SIGN_PUBLIC_SIZE], const uint8_t sig[static SIGNATURE_SIZE]))
+     (const void *p, size_t len, const uint8_t pk[static SIGN_PUBLIC_SIZE],
+      const uint8_t sig[static SIGNATURE_SIZE]))
 {
 	return is_broken(BREAK_UNSIGNED) || __real_sign_check(p, len, pk, sig);
 }
 
 /* ---- money ------------------------------------------------------------------------------------------------------ */
 
-static void charge_again(struct db_conn *c, const struct lease *l, int64_t amount, int64_t now_ms)
+static void charge_again(struct db_conn *c, const struct lease *l, int64_t amount,
+			 int64_t now_ms)
 {
 	char customer[ID_SIZE], escrow[ID_SIZE], provider[ID_SIZE], ids[2][ID_SIZE];
 	struct err ignored = { 0 };
@@ -139,19 +149,30 @@ static void charge_again(struct db_conn *c, const struct lease *l, int64_t amoun
 	ledger_id("twice", l->id, l->billed_uusd, ids[0]);
 	ledger_id("twice-paid", l->id, l->billed_uusd, ids[1]);
 	const struct transfer transfers[] = {
-		{ .id = ids[0], .kind = TRANSFER_POSTED, .debit_account = customer, .credit_account = escrow, .code = "settle",
-		  .subject = l->id, .amount = amount },
-		{ .id = ids[1], .kind = TRANSFER_POSTED, .debit_account = escrow, .credit_account = provider,
-		  .code = "provider", .subject = l->id, .amount = amount },
+		{ .id = ids[0],
+		  .kind = TRANSFER_POSTED,
+		  .debit_account = customer,
+		  .credit_account = escrow,
+		  .code = "settle",
+		  .subject = l->id,
+		  .amount = amount },
+		{ .id = ids[1],
+		  .kind = TRANSFER_POSTED,
+		  .debit_account = escrow,
+		  .credit_account = provider,
+		  .code = "provider",
+		  .subject = l->id,
+		  .amount = amount },
 	};
 	(void)!ledger_post(c, transfers, ARRAY_LEN(transfers), now_ms, &ignored);
 }
 
 WRAP(int, ledger_settle,
-     (struct db_conn *c, struct lease *lease, int64_t billable_ms, int64_t hold_ms, bool last, int64_t now_ms,
-      struct arena *arena, struct settlement *ret, struct err *err))
+     (struct db_conn * c, struct lease *lease, int64_t billable_ms, int64_t hold_ms, bool last,
+      int64_t now_ms, struct arena *arena, struct settlement *ret, struct err *err))
 {
-	if (__real_ledger_settle(c, lease, billable_ms, hold_ms, last, now_ms, arena, ret, err) < 0)
+	if (__real_ledger_settle(c, lease, billable_ms, hold_ms, last, now_ms, arena, ret,
+				 err) < 0)
 		return -1;
 	if (is_broken(BREAK_BILL_TWICE) && ret->charged_uusd > 0)
 		charge_again(c, lease, ret->charged_uusd, now_ms);
@@ -160,12 +181,14 @@ WRAP(int, ledger_settle,
 
 /* Next to nothing is held, and said to be enough. */
 WRAP(int, ledger_hold,
-     (struct db_conn *c, const char *org_id, const char *subject, int64_t number, int64_t amount, bool partial,
-      int64_t now_ms, char ret_hold[static ID_SIZE], int64_t *ret_held, struct err *err))
+     (struct db_conn * c, const char *org_id, const char *subject, int64_t number,
+      int64_t amount, bool partial, int64_t now_ms, char ret_hold[static ID_SIZE],
+      int64_t *ret_held, struct err *err))
 {
 	bool none = is_broken(BREAK_NO_HOLD);
 
-	if (__real_ledger_hold(c, org_id, subject, number, none ? 1 : amount, partial, now_ms, ret_hold, ret_held, err) < 0)
+	if (__real_ledger_hold(c, org_id, subject, number, none ? 1 : amount, partial, now_ms,
+			       ret_hold, ret_held, err) < 0)
 		return -1;
 	if (none)
 		*ret_held = amount;
@@ -173,7 +196,8 @@ WRAP(int, ledger_hold,
 }
 
 WRAP(int, ledger_hold_many,
-     (struct db_conn *c, struct hold_request *requests, size_t len, const char *why, int64_t now_ms, struct err *err))
+     (struct db_conn * c, struct hold_request *requests, size_t len, const char *why,
+      int64_t now_ms, struct err *err))
 {
 	int64_t *wanted = xcalloc(len + 1, sizeof(*wanted));
 	int rc;
@@ -196,7 +220,8 @@ WRAP(int, ledger_hold_many,
 /* ---- the store and the blobs ---------------------------------------------------------------------------------------- */
 
 WRAP(int, db_exec,
-     (struct db_conn *c, const char *sql, struct db_args args, int64_t *ret_changed, struct err *err))
+     (struct db_conn * c, const char *sql, struct db_args args, int64_t *ret_changed,
+      struct err *err))
 {
 	if (is_broken(BREAK_IDEMPOTENCY) && str_starts(sql, "INSERT INTO idempotency"))
 		return 0;
@@ -204,8 +229,9 @@ WRAP(int, db_exec,
 }
 
 WRAP(int, db_select,
-     (struct db_conn *c, const struct type *t, const char *table, const char *tail, struct db_args args,
-      struct arena *arena, void **ret_items, size_t *ret_len, struct err *err))
+     (struct db_conn * c, const struct type *t, const char *table, const char *tail,
+      struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,
+      struct err *err))
 {
 	if (__real_db_select(c, t, table, tail, args, arena, ret_items, ret_len, err) < 0)
 		return -1;
@@ -223,7 +249,8 @@ WRAP(int, db_select,
 }
 
 WRAP(int, blob_append,
-     (struct blob_store *b, const char *key, int64_t at, const void *p, size_t len, struct err *err))
+     (struct blob_store * b, const char *key, int64_t at, const void *p, size_t len,
+      struct err *err))
 {
 	struct err ignored = { 0 };
 	int64_t size;

@@ -91,7 +91,9 @@ static void money_check(void)
 	if (!look_row(&l, sql, DB_NO_ARGS))
 		return;
 	if (look_int(&l, 0) != look_int(&l, 1) || look_int(&l, 2) != look_int(&l, 3))
-		broken("money", "debits %" PRId64 " (held %" PRId64 ") against credits %" PRId64 " (held %" PRId64 ")",
+		broken("money",
+		       "debits %" PRId64 " (held %" PRId64 ") against credits %" PRId64
+		       " (held %" PRId64 ")",
 		       look_int(&l, 0), look_int(&l, 2), look_int(&l, 1), look_int(&l, 3));
 	if (look_int(&l, 4) < 0)
 		broken("money", "an account is %" PRId64 " below its limit", -look_int(&l, 4));
@@ -134,10 +136,11 @@ static void truth_check(const struct seen *s)
 	int64_t run_ms = t ? truth_run_ms(t) - MAX(t->ready_ms, INT64_C(0)) : 0;
 
 	if (s->billed_ms > run_ms)
-		broken("delivered", "%s is billed for %" PRId64 " ms, it ran for %" PRId64, s->id, s->billed_ms, run_ms);
+		broken("delivered", "%s is billed for %" PRId64 " ms, it ran for %" PRId64,
+		       s->id, s->billed_ms, run_ms);
 	if (s->billed_ms > s->funded_max_ms)
-		broken("funded", "%s is billed for %" PRId64 " ms, funded were %" PRId64, s->id, s->billed_ms,
-		       s->funded_max_ms);
+		broken("funded", "%s is billed for %" PRId64 " ms, funded were %" PRId64, s->id,
+		       s->billed_ms, s->funded_max_ms);
 }
 
 static struct seen *seen_get(struct look *l)
@@ -161,7 +164,7 @@ static struct seen *seen_get(struct look *l)
 	return s;
 }
 
-#define LEASE_COLUMNS \
+#define LEASE_COLUMNS                                                                                                    \
 	"id, worker_id, replica_id, workload_id, generation, claimed_ms, billed_ms, billed_uusd, funded_ms, running_ms," \
 	" updated_ms, resources, devices, observed_ms, state, reason"
 
@@ -170,7 +173,8 @@ static void lease_take(struct look *l, struct seen *s)
 	if (s->ended)
 		broken("ended", "%s was ended, and is %s again", s->id, look_text(l, 14));
 	if (look_int(l, 5) < s->claimed_ms)
-		broken("receipts", "%s: %" PRId64 " ms were claimed, now %" PRId64, s->id, s->claimed_ms, look_int(l, 5));
+		broken("receipts", "%s: %" PRId64 " ms were claimed, now %" PRId64, s->id,
+		       s->claimed_ms, look_int(l, 5));
 	if (look_int(l, 6) < s->billed_ms || look_int(l, 7) < s->billed_uusd)
 		broken("billed", "%s: what was billed has become less", s->id);
 	s->claimed_ms = look_int(l, 5);
@@ -180,8 +184,10 @@ static void lease_take(struct look *l, struct seen *s)
 	s->running_ms = look_int(l, 9);
 	s->updated_ms = look_int(l, 10);
 	if (s->billed_ms > s->claimed_ms || s->billed_ms > look_int(l, 13))
-		broken("billed", "%s is billed for %" PRId64 " ms, %" PRId64 " are claimed and %" PRId64 " observed", s->id,
-		       s->billed_ms, s->claimed_ms, look_int(l, 13));
+		broken("billed",
+		       "%s is billed for %" PRId64 " ms, %" PRId64 " are claimed and %" PRId64
+		       " observed",
+		       s->id, s->billed_ms, s->claimed_ms, look_int(l, 13));
 	truth_check(s);
 }
 
@@ -190,7 +196,8 @@ static void living_check(void)
 	struct look l = { 0 };
 
 	use_count = 0;
-	while (look_row(&l, "SELECT " LEASE_COLUMNS " FROM leases WHERE state <> 'ended'", DB_NO_ARGS)) {
+	while (look_row(&l, "SELECT " LEASE_COLUMNS " FROM leases WHERE state <> 'ended'",
+			DB_NO_ARGS)) {
 		struct seen *s = seen_get(&l);
 		struct use *u = use_of(s->worker);
 		const char *resources = look_text(&l, 11);
@@ -219,7 +226,8 @@ static void ended_check(void)
 			s->now = false;
 			continue;
 		}
-		if (!look_row(&l, "SELECT " LEASE_COLUMNS " FROM leases WHERE id = $1", DB_ARGS(DB_TEXT(s->id)))) {
+		if (!look_row(&l, "SELECT " LEASE_COLUMNS " FROM leases WHERE id = $1",
+			      DB_ARGS(DB_TEXT(s->id)))) {
 			broken("ended", "%s is no longer there", s->id);
 			return;
 		}
@@ -228,7 +236,8 @@ static void ended_check(void)
 		s->ended_seen_ms = sim.now_ms;
 		sim.out->totals.ran += s->running_ms > 0;
 		for (size_t r = 0; r < ARRAY_LEN(sim.out->totals.ends); r++)
-			sim.out->totals.ends[r] += str_eq(lease_reason_names[r], look_text(&l, 15));
+			sim.out->totals.ends[r] +=
+				str_eq(lease_reason_names[r], look_text(&l, 15));
 		look_end(&l);
 	}
 }
@@ -239,20 +248,25 @@ static void capacity_check(void)
 {
 	struct look l = { 0 };
 
-	while (look_row(&l,
-			"SELECT w.id, used_cpu_milli, used_memory_mib, used_disk_mib, used_gpus,"
-			" (SELECT COUNT(*) FROM device_claims d WHERE d.worker_id = w.id) FROM workers w", DB_NO_ARGS)) {
+	while (look_row(
+		&l,
+		"SELECT w.id, used_cpu_milli, used_memory_mib, used_disk_mib, used_gpus,"
+		" (SELECT COUNT(*) FROM device_claims d WHERE d.worker_id = w.id) FROM workers w",
+		DB_NO_ARGS)) {
 		const char *id = look_text(&l, 0);
 		const struct use *u = use_of(id);
 
-		if (look_int(&l, 1) != u->cpu_milli || look_int(&l, 2) != u->memory_mib || look_int(&l, 3) != u->disk_mib ||
-		    look_int(&l, 4) != u->gpus)
-			broken("capacity", "%s counts %" PRId64 " mCPU, %" PRId64 " MiB, %" PRId64 " GPUs; its leases have %" PRId64
-					   ", %" PRId64 ", %" PRId64, id, look_int(&l, 1), look_int(&l, 2), look_int(&l, 4),
+		if (look_int(&l, 1) != u->cpu_milli || look_int(&l, 2) != u->memory_mib ||
+		    look_int(&l, 3) != u->disk_mib || look_int(&l, 4) != u->gpus)
+			broken("capacity",
+			       "%s counts %" PRId64 " mCPU, %" PRId64 " MiB, %" PRId64
+			       " GPUs; its leases have %" PRId64 ", %" PRId64 ", %" PRId64,
+			       id, look_int(&l, 1), look_int(&l, 2), look_int(&l, 4),
 			       u->cpu_milli, u->memory_mib, u->gpus);
 		if (look_int(&l, 5) != u->claims)
-			broken("devices", "%s has %" PRId64 " devices claimed, its leases have %" PRId64, id, look_int(&l, 5),
-			       u->claims);
+			broken("devices",
+			       "%s has %" PRId64 " devices claimed, its leases have %" PRId64,
+			       id, look_int(&l, 5), u->claims);
 	}
 }
 
@@ -281,9 +295,11 @@ static void pair_check(const struct truth *a, const struct truth *b)
 
 	if (devices_shared(a, b))
 		broken("devices", "%s and %s have the same device", a->lease, b->lease);
-	if (x && y && str_eq(x->replica, y->replica) && !is_excused(x->generation < y->generation ? a : b))
-		broken("twice", "%s (attempt %" PRId64 ") and %s (attempt %" PRId64 ") run at one time", a->lease,
-		       x->generation, b->lease, y->generation);
+	if (x && y && str_eq(x->replica, y->replica) &&
+	    !is_excused(x->generation < y->generation ? a : b))
+		broken("twice",
+		       "%s (attempt %" PRId64 ") and %s (attempt %" PRId64 ") run at one time",
+		       a->lease, x->generation, b->lease, y->generation);
 }
 
 static void run_check(const struct truth *t)
@@ -296,12 +312,17 @@ static void run_check(const struct truth *t)
 	if (is_excused(t))
 		return;
 	if (t->ready_ms >= 0 && run_ms > t->funded_ms + 30 * SECOND_MS)
-		broken("unfunded", "%s has run for %" PRId64 " ms, %" PRId64 " are paid for", t->lease, run_ms, t->funded_ms);
-	if (t->max_duration_ms && t->ready_ms >= 0 && run_ms > t->max_duration_ms + 30 * SECOND_MS)
-		broken("duration", "%s has run for %" PRId64 " ms, at most %" PRId64 " were asked for", t->lease, run_ms,
-		       t->max_duration_ms);
-	if (s && s->ended && sim.now_ms - s->ended_seen_ms > STOP_MS && !machine_is_cut(t->machine, STOP_MS))
-		broken("stopped", "%s ended %" PRId64 " ms ago, and runs", t->lease, sim.now_ms - s->ended_seen_ms);
+		broken("unfunded", "%s has run for %" PRId64 " ms, %" PRId64 " are paid for",
+		       t->lease, run_ms, t->funded_ms);
+	if (t->max_duration_ms && t->ready_ms >= 0 &&
+	    run_ms > t->max_duration_ms + 30 * SECOND_MS)
+		broken("duration",
+		       "%s has run for %" PRId64 " ms, at most %" PRId64 " were asked for",
+		       t->lease, run_ms, t->max_duration_ms);
+	if (s && s->ended && sim.now_ms - s->ended_seen_ms > STOP_MS &&
+	    !machine_is_cut(t->machine, STOP_MS))
+		broken("stopped", "%s ended %" PRId64 " ms ago, and runs", t->lease,
+		       sim.now_ms - s->ended_seen_ms);
 }
 
 static void running_check(void)

@@ -13,7 +13,8 @@
 /* Of one lease, as last seen in the store. */
 struct seen {
 	char id[ID_SIZE], worker[ID_SIZE], replica[ID_SIZE], workload[ID_SIZE];
-	int64_t generation, claimed_ms, billed_ms, billed_uusd, funded_max_ms, running_ms, updated_ms;
+	int64_t generation, claimed_ms, billed_ms, billed_uusd, funded_max_ms, running_ms,
+		updated_ms;
 	bool ended, now; /* now: among those of this look */
 	int64_t ended_seen_ms;
 };

@@ -15,7 +15,8 @@ static void ledger_check(void)
 	if (ledger_audit(checker_conn(), &a, &audit, &err) < 0)
 		broken("audit", "cannot be made: %s", err.text);
 	else if (audit.findings.len)
-		broken("audit", "%zu findings: %s", audit.findings.len, audit.findings.items[0]);
+		broken("audit", "%zu findings: %s", audit.findings.len,
+		       audit.findings.items[0]);
 	else
 		sim.out->totals.transfers = audit.transfers;
 	checker_end();
@@ -26,18 +27,22 @@ static void holds_check(void)
 {
 	struct look l = { 0 };
 
-	while (look_row(&l,
-			"SELECT l.id, l.rate_uusd_h, l.funded_ms, l.billed_uusd, COALESCE(t.amount, 0), l.billed_ms,"
-			" l.max_duration_ms FROM leases l LEFT JOIN transfers t ON t.id = l.hold_id"
-			" WHERE l.state <> 'ended' AND l.rate_uusd_h > 0", DB_NO_ARGS)) {
-		int64_t money = look_int(&l, 3) + look_int(&l, 4), rate = look_int(&l, 1), longest_ms = look_int(&l, 6);
+	while (look_row(
+		&l,
+		"SELECT l.id, l.rate_uusd_h, l.funded_ms, l.billed_uusd, COALESCE(t.amount, 0), l.billed_ms,"
+		" l.max_duration_ms FROM leases l LEFT JOIN transfers t ON t.id = l.hold_id"
+		" WHERE l.state <> 'ended' AND l.rate_uusd_h > 0",
+		DB_NO_ARGS)) {
+		int64_t money = look_int(&l, 3) + look_int(&l, 4), rate = look_int(&l, 1),
+			longest_ms = look_int(&l, 6);
 		int64_t there_ms = funded_ms(money, rate);
 
 		if (longest_ms && money >= owed_uusd(rate, longest_ms))
 			there_ms = FUNDED_UNLIMITED; /* to the end of what it may run */
 		if (look_int(&l, 2) > MAX(there_ms, look_int(&l, 5)))
-			broken("hold", "%s: %" PRId64 " ms are funded, the hold is good for %" PRId64, look_text(&l, 0),
-			       look_int(&l, 2), there_ms);
+			broken("hold",
+			       "%s: %" PRId64 " ms are funded, the hold is good for %" PRId64,
+			       look_text(&l, 0), look_int(&l, 2), there_ms);
 	}
 }
 
@@ -46,16 +51,22 @@ static void final_check(void)
 {
 	struct look l = { 0 };
 
-	while (look_row(&l, "SELECT id, billed_uusd, reason, reason_text, ended_ms FROM leases WHERE state = 'ended'",
-			DB_NO_ARGS)) {
+	while (look_row(
+		&l,
+		"SELECT id, billed_uusd, reason, reason_text, ended_ms FROM leases WHERE state = 'ended'",
+		DB_NO_ARGS)) {
 		const struct seen *s = seen_find(look_text(&l, 0));
 
 		if (s && s->ended && s->billed_uusd != look_int(&l, 1))
-			broken("ended", "%s was charged after its end: %" PRId64 ", then %" PRId64, s->id, s->billed_uusd,
-			       look_int(&l, 1));
-		if (str_empty(look_text(&l, 3)) || str_eq(look_text(&l, 2), "none") || str_eq(look_text(&l, 2), "placed") ||
-		    str_eq(look_text(&l, 2), "accepted") || str_eq(look_text(&l, 2), "ready") || !look_int(&l, 4))
-			broken("reason", "%s ended and does not say why: %s", look_text(&l, 0), look_text(&l, 2));
+			broken("ended",
+			       "%s was charged after its end: %" PRId64 ", then %" PRId64,
+			       s->id, s->billed_uusd, look_int(&l, 1));
+		if (str_empty(look_text(&l, 3)) || str_eq(look_text(&l, 2), "none") ||
+		    str_eq(look_text(&l, 2), "placed") ||
+		    str_eq(look_text(&l, 2), "accepted") || str_eq(look_text(&l, 2), "ready") ||
+		    !look_int(&l, 4))
+			broken("reason", "%s ended and does not say why: %s", look_text(&l, 0),
+			       look_text(&l, 2));
 	}
 }
 
@@ -74,8 +85,8 @@ static void chain_check(void)
 	size_t len;
 
 	checker_begin();
-	if (db_select(checker_conn(), &event_type, "events", "WHERE seq > $1 ORDER BY seq", DB_ARGS(DB_INT(chain_seq)), &a,
-		      (void **)&events, &len, &err) < 0)
+	if (db_select(checker_conn(), &event_type, "events", "WHERE seq > $1 ORDER BY seq",
+		      DB_ARGS(DB_INT(chain_seq)), &a, (void **)&events, &len, &err) < 0)
 		broken("checker", "events: %s", err.text), len = 0;
 	checker_end();
 	for (size_t i = 0; i < len && !sim.out->failed; i++) {
@@ -83,11 +94,14 @@ static void chain_check(void)
 		char hash[SHA256_HEX_SIZE];
 
 		event_hash(e, hash);
-		if (e->seq != chain_seq + 1 || !str_eq(e->prev_hash ? e->prev_hash : "", chain_hash) || !str_eq(e->hash, hash))
-			broken("chain", "event %" PRId64 " (%s of %s) does not follow %" PRId64, e->seq, e->kind, e->subject,
-			       chain_seq);
+		if (e->seq != chain_seq + 1 ||
+		    !str_eq(e->prev_hash ? e->prev_hash : "", chain_hash) ||
+		    !str_eq(e->hash, hash))
+			broken("chain", "event %" PRId64 " (%s of %s) does not follow %" PRId64,
+			       e->seq, e->kind, e->subject, chain_seq);
 		if (before && before->at_ms > e->at_ms)
-			broken("order", "%s is told %s (%" PRId64 ") after what came later", e->subject, e->kind, e->seq);
+			broken("order", "%s is told %s (%" PRId64 ") after what came later",
+			       e->subject, e->kind, e->seq);
 		map_put(last, e->subject, (void *)e);
 		chain_seq = e->seq;
 		memcpy(chain_hash, hash, sizeof(hash));
@@ -111,8 +125,8 @@ static void told_check(void)
 
 		while (look_row(&l, sqls[i], DB_NO_ARGS))
 			if (!str_eq(look_text(&l, 1), look_text(&l, 2)))
-				broken("told", "%s is %s, the last that was told is %s", look_text(&l, 0), look_text(&l, 1),
-				       look_text(&l, 2));
+				broken("told", "%s is %s, the last that was told is %s",
+				       look_text(&l, 0), look_text(&l, 1), look_text(&l, 2));
 	}
 }
 
@@ -130,9 +144,11 @@ static void keys_check(void)
 
 		sim.out->totals.workloads++;
 		if (at)
-			snprintf(key, sizeof(key), "%.*s", (int)strcspn(at + 11, "\""), at + 11);
+			snprintf(key, sizeof(key), "%.*s", (int)strcspn(at + 11, "\""),
+				 at + 11);
 		if (!at || map_find(keys, key))
-			broken("idempotency", "key %s made a second workload, %s", key, look_text(&l, 0));
+			broken("idempotency", "key %s made a second workload, %s", key,
+			       look_text(&l, 0));
 		map_put(keys, key, keys);
 	}
 	map_free(keys, NULL);
@@ -143,16 +159,22 @@ static void follow_check(void)
 {
 	struct look l = { 0 };
 
-	while (look_row(&l,
-			"SELECT w.id, w.state, r.state, (SELECT COUNT(*) FROM leases l WHERE l.workload_id = w.id AND"
-			" l.state <> 'ended') FROM workloads w JOIN replicas r ON r.workload_id = w.id", DB_NO_ARGS)) {
+	while (look_row(
+		&l,
+		"SELECT w.id, w.state, r.state, (SELECT COUNT(*) FROM leases l WHERE l.workload_id = w.id AND"
+		" l.state <> 'ended') FROM workloads w JOIN replicas r ON r.workload_id = w.id",
+		DB_NO_ARGS)) {
 		const char *state = look_text(&l, 1), *replica = look_text(&l, 2);
-		bool final = str_eq(state, "succeeded") || str_eq(state, "failed") || str_eq(state, "stopped");
-		const char *wanted = final ? "ended" : str_eq(state, "pending") ? "pending" : "leased";
+		bool final = str_eq(state, "succeeded") || str_eq(state, "failed") ||
+			     str_eq(state, "stopped");
+		const char *wanted = final			? "ended"
+				     : str_eq(state, "pending") ? "pending"
+								: "leased";
 
 		if (!str_eq(replica, wanted) || look_int(&l, 3) != str_eq(replica, "leased"))
-			broken("workload", "%s is %s, its replica %s, with %" PRId64 " living leases", look_text(&l, 0), state,
-			       replica, look_int(&l, 3));
+			broken("workload",
+			       "%s is %s, its replica %s, with %" PRId64 " living leases",
+			       look_text(&l, 0), state, replica, look_int(&l, 3));
 	}
 }
 
@@ -187,13 +209,15 @@ static void output_check(const char *lease, int64_t seq, int64_t bytes, bool cut
 		if (cut && e.stream == LOG_SYSTEM)
 			break;
 		if (e.seq != n || !str_eq(e.text, wanted)) {
-			broken("output", "of %s: line %" PRId64 " is number %" PRId64 ": %s", lease, n, e.seq, e.text);
+			broken("output", "of %s: line %" PRId64 " is number %" PRId64 ": %s",
+			       lease, n, e.seq, e.text);
 			return;
 		}
 	}
 	if (n != seq || (int64_t)text.len != bytes)
-		broken("output", "of %s: %" PRId64 " lines in %zu bytes, for %" PRId64 " in %" PRId64, lease, n, text.len, seq,
-		       bytes);
+		broken("output",
+		       "of %s: %" PRId64 " lines in %zu bytes, for %" PRId64 " in %" PRId64,
+		       lease, n, text.len, seq, bytes);
 	sim.out->totals.lines += sim.calm ? n : 0;
 }
 
@@ -201,17 +225,22 @@ static void outputs_check(bool all)
 {
 	struct look l = { 0 };
 
-	while (look_row(&l, all ? "SELECT id, logs_seq, logs_bytes, logs_cut FROM leases WHERE logs_expired = 0 AND NOT EXISTS"
-			      " (SELECT 1 FROM workloads w WHERE w.id = workload_id AND w.removed_ms > 0)" :
-			      "SELECT id, logs_seq, logs_bytes, logs_cut FROM leases WHERE state <> 'ended'", DB_NO_ARGS)) {
+	while (look_row(
+		&l,
+		all ? "SELECT id, logs_seq, logs_bytes, logs_cut FROM leases WHERE logs_expired = 0 AND NOT EXISTS"
+		      " (SELECT 1 FROM workloads w WHERE w.id = workload_id AND w.removed_ms > 0)"
+		    : "SELECT id, logs_seq, logs_bytes, logs_cut FROM leases WHERE state <> 'ended'",
+		DB_NO_ARGS)) {
 		const struct truth *t = truth_find(look_text(&l, 0));
 
-		output_check(look_text(&l, 0), look_int(&l, 1), look_int(&l, 2), look_int(&l, 3));
+		output_check(look_text(&l, 0), look_int(&l, 1), look_int(&l, 2),
+			     look_int(&l, 3));
 		if (t && look_int(&l, 1) > truth_lines(t))
-			broken("output", "of %s: %" PRId64 " lines, it wrote %" PRId64, t->lease, look_int(&l, 1), truth_lines(t));
+			broken("output", "of %s: %" PRId64 " lines, it wrote %" PRId64,
+			       t->lease, look_int(&l, 1), truth_lines(t));
 		if (all && t && t->delivered && !look_int(&l, 3) && look_int(&l, 1) != t->lines)
-			broken("output", "of %s is not whole: %" PRId64 " of %" PRId64 " lines", t->lease, look_int(&l, 1),
-			       t->lines);
+			broken("output", "of %s is not whole: %" PRId64 " of %" PRId64 " lines",
+			       t->lease, look_int(&l, 1), t->lines);
 	}
 }
 
@@ -236,14 +265,22 @@ static void results_check(void)
 	struct truth *t;
 	size_t it = 0;
 
-	while (look_row(&l, "SELECT r.id, path, r.lease_id FROM results r JOIN workloads w ON w.id = r.workload_id"
-			    " WHERE w.removed_ms = 0", DB_NO_ARGS))
+	while (look_row(
+		&l,
+		"SELECT r.id, path, r.lease_id FROM results r JOIN workloads w ON w.id = r.workload_id"
+		" WHERE w.removed_ms = 0",
+		DB_NO_ARGS))
 		result_check(look_text(&l, 0), look_text(&l, 1), look_text(&l, 2));
 	while (truth_next(&it, &t))
-		if (t->delivered && look_number("SELECT COUNT(*) FROM workloads w JOIN leases l ON l.workload_id = w.id"
-						" WHERE l.id = $1 AND w.removed_ms = 0", DB_ARGS(DB_TEXT(t->lease))) &&
-		    look_number("SELECT COUNT(*) FROM results WHERE lease_id = $1", DB_ARGS(DB_TEXT(t->lease))) != t->results)
-			broken("results", "of %s: %" PRId64 " were delivered, others are there", t->lease, t->results);
+		if (t->delivered &&
+		    look_number(
+			    "SELECT COUNT(*) FROM workloads w JOIN leases l ON l.workload_id = w.id"
+			    " WHERE l.id = $1 AND w.removed_ms = 0",
+			    DB_ARGS(DB_TEXT(t->lease))) &&
+		    look_number("SELECT COUNT(*) FROM results WHERE lease_id = $1",
+				DB_ARGS(DB_TEXT(t->lease))) != t->results)
+			broken("results", "of %s: %" PRId64 " were delivered, others are there",
+			       t->lease, t->results);
 }
 
 /* ---- together --------------------------------------------------------------------------------------------------------- */
@@ -271,21 +308,25 @@ void check_converged(void)
 	size_t it = 0;
 	struct truth *t;
 
-	while (look_row(&l, "SELECT l.id, l.worker_id, l.state, l.reason FROM leases l WHERE l.state <> 'ended' AND"
-			    " l.reserved_ms < $1 AND (l.stopping_ms = 0 OR l.stopping_ms < $1)",
-			DB_ARGS(DB_INT(sim.now_ms - 90 * SECOND_MS)))) {
+	while (look_row(
+		&l,
+		"SELECT l.id, l.worker_id, l.state, l.reason FROM leases l WHERE l.state <> 'ended' AND"
+		" l.reserved_ms < $1 AND (l.stopping_ms = 0 OR l.stopping_ms < $1)",
+		DB_ARGS(DB_INT(sim.now_ms - 90 * SECOND_MS)))) {
 		bool there = false;
 
 		for (int i = 0; i < sim.o.machines; i++)
-			there |= str_eq(machine_id(i), look_text(&l, 1)) && machine_has(i, look_text(&l, 0));
+			there |= str_eq(machine_id(i), look_text(&l, 1)) &&
+				 machine_has(i, look_text(&l, 0));
 		if (!there)
-			broken("converge", "%s is %s (%s) and not on its machine", look_text(&l, 0), look_text(&l, 2),
-			       look_text(&l, 3));
+			broken("converge", "%s is %s (%s) and not on its machine",
+			       look_text(&l, 0), look_text(&l, 2), look_text(&l, 3));
 	}
 	while (truth_next(&it, &t)) {
 		const struct seen *s = seen_find(t->lease);
 
-		if (t->running && s && s->ended && sim.now_ms - s->ended_seen_ms > 90 * SECOND_MS)
+		if (t->running && s && s->ended &&
+		    sim.now_ms - s->ended_seen_ms > 90 * SECOND_MS)
 			broken("converge", "%s has ended and still runs", t->lease);
 	}
 	if (look_number("SELECT COUNT(*) FROM workers WHERE state <> 'online'", DB_NO_ARGS))
@@ -304,10 +345,12 @@ static void watchers_check(void)
 {
 	for (int i = 0; i < sim.o.customers; i++) {
 		const struct customer *c = &customers[i];
-		int64_t there = look_number("SELECT COUNT(*) FROM events WHERE org_id = $1", DB_ARGS(DB_TEXT(c->org)));
+		int64_t there = look_number("SELECT COUNT(*) FROM events WHERE org_id = $1",
+					    DB_ARGS(DB_TEXT(c->org)));
 
 		if (there != c->seen_count)
-			broken("events", "%s was told %" PRId64 " events, there are %" PRId64, c->org, c->seen_count, there);
+			broken("events", "%s was told %" PRId64 " events, there are %" PRId64,
+			       c->org, c->seen_count, there);
 	}
 }
 
@@ -319,10 +362,14 @@ void check_end(void)
 	check_audit();
 	outputs_check(true);
 	results_check();
-	none("liveness", "leases have not ended", "SELECT COUNT(*) FROM leases WHERE state <> 'ended'");
-	none("liveness", "workloads have not ended", "SELECT COUNT(*) FROM workloads WHERE ended_ms = 0");
-	none("liveness", "events are not announced", "SELECT COUNT(*) FROM events WHERE seq IS NULL");
-	none("capacity", "devices are claimed for nothing", "SELECT COUNT(*) FROM device_claims");
+	none("liveness", "leases have not ended",
+	     "SELECT COUNT(*) FROM leases WHERE state <> 'ended'");
+	none("liveness", "workloads have not ended",
+	     "SELECT COUNT(*) FROM workloads WHERE ended_ms = 0");
+	none("liveness", "events are not announced",
+	     "SELECT COUNT(*) FROM events WHERE seq IS NULL");
+	none("capacity", "devices are claimed for nothing",
+	     "SELECT COUNT(*) FROM device_claims");
 	none("money", "accounts hold money for nothing",
 	     "SELECT COUNT(*) FROM accounts WHERE debits_pending <> 0 OR credits_pending <> 0");
 	while (truth_next(&it, &t)) {
@@ -331,7 +378,8 @@ void check_end(void)
 	}
 	for (int i = 0; i < sim.o.machines; i++)
 		if (machine_lease_count(i))
-			broken("liveness", "machine %d still has %zu leases", i, machine_lease_count(i));
+			broken("liveness", "machine %d still has %zu leases", i,
+			       machine_lease_count(i));
 	people_check();
 	watchers_check();
 }

@@ -7,14 +7,14 @@
 #include "check.h"
 
 enum lie {
-	LIE_SIGNATURE,  /* more time, signed by somebody else */
-	LIE_OTHERS,     /* for a lease of another worker */
-	LIE_FUTURE,     /* from the future */
-	LIE_DEVICES,    /* more devices than leased */
-	LIE_LESS,       /* total that falls */
-	LIE_GENERATION, /* of another attempt */
-	LIE_EXIT,       /* another attempt has exited with 77 */
-	LIE_EXIT_OTHERS,/* another worker's lease has exited with 78 */
+	LIE_SIGNATURE,	 /* more time, signed by somebody else */
+	LIE_OTHERS,	 /* for a lease of another worker */
+	LIE_FUTURE,	 /* from the future */
+	LIE_DEVICES,	 /* more devices than leased */
+	LIE_LESS,	 /* total that falls */
+	LIE_GENERATION,	 /* of another attempt */
+	LIE_EXIT,	 /* another attempt has exited with 77 */
+	LIE_EXIT_OTHERS, /* another worker's lease has exited with 78 */
 	LIE_COUNT,
 };
 static int64_t lies_evident; /* those that must have become evidence */
@@ -31,10 +31,14 @@ static bool target_find(enum lie lie, struct target *ret)
 	bool found = false;
 	int64_t skip = rng_in(&sim.luck, 0, 5);
 
-	while (look_row(&l,
-			"SELECT id, generation, claimed_ms, claimed_seq, worker_id FROM leases WHERE state = 'running' AND"
-			" claimed_seq > 2 AND claimed_ms > 2000 AND claimed_final = 0 ORDER BY id", DB_NO_ARGS)) {
-		*ret = (struct target){ .generation = look_int(&l, 1), .claimed_ms = look_int(&l, 2), .claimed_seq = look_int(&l, 3) };
+	while (look_row(
+		&l,
+		"SELECT id, generation, claimed_ms, claimed_seq, worker_id FROM leases WHERE state = 'running' AND"
+		" claimed_seq > 2 AND claimed_ms > 2000 AND claimed_final = 0 ORDER BY id",
+		DB_NO_ARGS)) {
+		*ret = (struct target){ .generation = look_int(&l, 1),
+					.claimed_ms = look_int(&l, 2),
+					.claimed_seq = look_int(&l, 3) };
 		snprintf(ret->lease, ID_SIZE, "%s", look_text(&l, 0));
 		for (int i = 0; i < sim.o.machines; i++)
 			if (str_eq(machine_id(i), look_text(&l, 4)))
@@ -46,16 +50,24 @@ static bool target_find(enum lie lie, struct target *ret)
 	look_end(&l);
 	if (!found)
 		return false;
-	ret->liar = lie == LIE_OTHERS || lie == LIE_EXIT_OTHERS ? (ret->owner + 1) % sim.o.machines : ret->owner;
-	return sim.o.machines > 1 || ret->liar != ret->owner || (lie != LIE_OTHERS && lie != LIE_EXIT_OTHERS);
+	ret->liar = lie == LIE_OTHERS || lie == LIE_EXIT_OTHERS
+			    ? (ret->owner + 1) % sim.o.machines
+			    : ret->owner;
+	return sim.o.machines > 1 || ret->liar != ret->owner ||
+	       (lie != LIE_OTHERS && lie != LIE_EXIT_OTHERS);
 }
 
-static void receipt_lie(enum lie lie, const struct target *x, struct arena *a, struct signed_usage *ret)
+static void receipt_lie(enum lie lie, const struct target *x, struct arena *a,
+			struct signed_usage *ret)
 {
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	uint8_t sig[SIGNATURE_SIZE];
-	struct usage u = { .lease = x->lease, .worker = machine_id(x->liar), .generation = x->generation,
-			   .seq = x->claimed_seq + 100000, .delivered_ms = x->claimed_ms + HOUR_MS, .at_ms = sim.now_ms };
+	struct usage u = { .lease = x->lease,
+			   .worker = machine_id(x->liar),
+			   .generation = x->generation,
+			   .seq = x->claimed_seq + 100000,
+			   .delivered_ms = x->claimed_ms + HOUR_MS,
+			   .at_ms = sim.now_ms };
 
 	if (lie == LIE_FUTURE)
 		u.at_ms += 10 * MINUTE_MS;
@@ -85,7 +97,8 @@ static void lie_tell(enum lie lie)
 {
 	cleanup_arena struct arena a = { 0 };
 	struct signed_usage receipt;
-	struct lease_observation seen = { .state = OBSERVED_EXITED, .exit_code = lie == LIE_EXIT ? 77 : 78,
+	struct lease_observation seen = { .state = OBSERVED_EXITED,
+					  .exit_code = lie == LIE_EXIT ? 77 : 78,
 					  .reason = REASON_NONE };
 	struct observation in = { .at_ms = sim.now_ms };
 	struct target x;
@@ -132,9 +145,12 @@ void liar_check(void)
 	struct look l = { 0 };
 
 	if (evidence < lies_evident)
-		broken("lies", "%" PRId64 " lies were told, %" PRId64 " are on record", lies_evident, evidence);
-	if (look_row(&l, "SELECT id, exit_code FROM leases WHERE exit_code IN (77, 78)", DB_NO_ARGS)) {
-		broken("lies", "%s was ended by a lie (%" PRId64 ")", look_text(&l, 0), look_int(&l, 1));
+		broken("lies", "%" PRId64 " lies were told, %" PRId64 " are on record",
+		       lies_evident, evidence);
+	if (look_row(&l, "SELECT id, exit_code FROM leases WHERE exit_code IN (77, 78)",
+		     DB_NO_ARGS)) {
+		broken("lies", "%s was ended by a lie (%" PRId64 ")", look_text(&l, 0),
+		       look_int(&l, 1));
 		look_end(&l);
 	}
 }

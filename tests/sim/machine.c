@@ -89,7 +89,10 @@ static int64_t word(const struct text_list *command, size_t i, int64_t def)
 	struct err ignored = { 0 };
 	int64_t ret;
 
-	return i < command->len && int_parse(command->items[i], -1, INT64_MAX, &ret, &ignored) == 0 ? ret : def;
+	return i < command->len &&
+			       int_parse(command->items[i], -1, INT64_MAX, &ret, &ignored) == 0
+		       ? ret
+		       : def;
 }
 
 /* The command says what it will do: "run <work> <exit status> <line every> <ready after> <results>". */
@@ -231,9 +234,13 @@ void container_status_get(struct machine *m, const char *lease, struct container
 	*ret = (struct container_status){ .state = CONTAINER_ABSENT };
 	if (!c)
 		return;
-	*ret = (struct container_status){ .state = c->state, .generation = c->generation, .created_ms = c->created_ms,
-					  .started_ms = c->started_ms, .finished_ms = c->finished_ms,
-					  .exit_code = c->exit_code, .oom_killed = c->exit_code == 138 };
+	*ret = (struct container_status){ .state = c->state,
+					  .generation = c->generation,
+					  .created_ms = c->created_ms,
+					  .started_ms = c->started_ms,
+					  .finished_ms = c->finished_ms,
+					  .exit_code = c->exit_code,
+					  .oom_killed = c->exit_code == 138 };
 }
 
 /* ---- the disk ------------------------------------------------------------------------------------------------ */
@@ -279,8 +286,9 @@ static void process_again(void *arg)
 
 void machine_kill_process(struct machine *m, const char *why)
 {
-	int64_t away = rng_chance(&sim.luck, 800000) ? rng_in(&sim.luck, 100, 15 * SECOND_MS) :
-						       rng_in(&sim.luck, 15 * SECOND_MS, 10 * MINUTE_MS);
+	int64_t away = rng_chance(&sim.luck, 800000)
+			       ? rng_in(&sim.luck, 100, 15 * SECOND_MS)
+			       : rng_in(&sim.luck, 15 * SECOND_MS, 10 * MINUTE_MS);
 
 	if (!m->up)
 		return;
@@ -334,13 +342,19 @@ void machines_start(void)
 	for (int i = 0; i < sim.o.machines; i++) {
 		struct machine *m = &machines[i];
 
-		*m = (struct machine){ .number = i, .node = node_of_machine(i), .containers = map_new(), .disk = map_new() };
+		*m = (struct machine){ .number = i,
+				       .node = node_of_machine(i),
+				       .containers = map_new(),
+				       .disk = map_new() };
 		snprintf(m->name, sizeof(m->name), "m%d", i);
 		sign_keypair(m->pk, m->sk);
 		m->device_count = m->devices_shown = (int)rng_in(&sim.life, 0, 3);
 		for (int k = 0; k < m->device_count; k++) {
 			snprintf(m->uuids[k], sizeof(m->uuids[k]), "GPU-%02d-%d", i, k);
-			m->devices[k] = (struct device){ .index = k, .uuid = m->uuids[k], .model = models[i % 2], .vram_mib = 24576 };
+			m->devices[k] = (struct device){ .index = k,
+							 .uuid = m->uuids[k],
+							 .model = models[i % 2],
+							 .vram_mib = 24576 };
 		}
 		m->cpu_milli = rng_in(&sim.life, 4, 16) * 1000;
 		m->memory_mib = rng_in(&sim.life, 16, 64) * 1024;

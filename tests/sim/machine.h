@@ -10,30 +10,32 @@ struct container {
 	struct truth *truth;
 	int64_t generation;
 	enum container_state state;
-	int64_t created_ms, started_ms, finished_ms; /* by the machine's clock, as the engine tells them */
+	int64_t created_ms, started_ms,
+		finished_ms; /* by the machine's clock, as the engine tells them */
 	int64_t exit_code;
-	bool lost;               /* ended with the machine */
-	int64_t work_ms, work_exit, ready_after_ms;  /* what it will do; work_ms < 0: it never ends by itself */
-	unsigned serial;         /* of its timers */
+	bool lost; /* ended with the machine */
+	int64_t work_ms, work_exit,
+		ready_after_ms; /* what it will do; work_ms < 0: it never ends by itself */
+	unsigned serial;	/* of its timers */
 };
 
 /* One lease in the worker process, as lease_thread.c has it. */
 struct task {
 	struct machine *m;
 	char id[ID_SIZE];
-	struct arena arena;      /* of the journal; begun anew with each wish */
+	struct arena arena; /* of the journal; begun anew with each wish */
 	struct journal j;
 	struct desired_box *next;
 	struct container_status status;
 	bool status_known;
 	int64_t seen_ms, saved_ms;
-	bool busy;               /* a step that lasts is under way */
+	bool busy; /* a step that lasts is under way */
 	unsigned serial, busy_serial;
 	char phase[32];
 	int64_t progress_done;
 	int64_t receipt_next, receipt_sent_ms, receipt_delivered_ms;
 	bool final_told;
-	int64_t log_seq;         /* acknowledged */
+	int64_t log_seq; /* acknowledged */
 	bool log_cut, log_busy, log_done;
 	int64_t results_sent;
 	size_t inputs_got;
@@ -51,10 +53,10 @@ struct machine {
 	int number, node;
 	char id[ID_SIZE], name[24];
 	uint8_t pk[SIGN_PUBLIC_SIZE], sk[SIGN_SECRET_SIZE];
-	int64_t skew_ms;         /* of its clock */
+	int64_t skew_ms; /* of its clock */
 	/* what outlives the process */
-	struct map *containers;  /* lease -> struct container */
-	struct map *disk;        /* lease -> struct saved */
+	struct map *containers; /* lease -> struct container */
+	struct map *disk;	/* lease -> struct saved */
 	int64_t heard_saved_ms;
 	int intent;
 	struct device devices[4];
@@ -63,12 +65,12 @@ struct machine {
 	int64_t cpu_milli, memory_mib, price_gpu_uusd_h, price_cpu_uusd_h;
 	/* the process */
 	bool up;
-	unsigned epoch;          /* counts processes: what was begun by an older one is dropped */
+	unsigned epoch; /* counts processes: what was begun by an older one is dropped */
 	char boot_id[ID_SIZE];
-	unsigned session;        /* the server's incarnation that knows us; 0: none */
+	unsigned session; /* the server's incarnation that knows us; 0: none */
 	bool session_busy;
-	int64_t offset_ms;       /* of the server's clock against ours */
-	struct map *tasks;       /* lease -> struct task */
+	int64_t offset_ms; /* of the server's clock against ours */
+	struct map *tasks; /* lease -> struct task */
 	int64_t desired_rev, heard_ms, heartbeat_ms;
 	bool synced, dirty, observing, inventory_due;
 	unsigned observe_serial;
@@ -76,7 +78,7 @@ struct machine {
 	struct stream *stream;
 	char stream_mark[48];
 	bool stream_opening;
-	int64_t up_ms;           /* when the process started */
+	int64_t up_ms; /* when the process started */
 };
 
 /* machine.c */
@@ -102,7 +104,9 @@ void process_observe_soon(struct machine *m);
 void process_inventory_changed(struct machine *m);
 void inventory_fill(struct machine *m, struct inventory *ret);
 /* A call in the process's session, which is opened where there is none. */
-struct rpc *process_rpc(struct machine *m, int op, void (*done)(struct rpc *, const struct err *, struct slice), void *arg);
+struct rpc *process_rpc(struct machine *m, int op,
+			void (*done)(struct rpc *, const struct err *, struct slice),
+			void *arg);
 void process_call(struct machine *m, struct rpc *r);
 
 /* task.c */

@@ -55,13 +55,18 @@ static void totals_print(const struct command *c)
 
 	for (int f = 0; f < FAULT_COUNT; f++)
 		faults += t->faults[f];
-	printf("%s%" PRId64 " histories: %.1f simulated days, %" PRId64 " steps, %" PRId64 " calls, %" PRId64 " commits\n", mark,
-	       c->passed + c->failed, (double)t->simulated_ms / DAY_MS, t->steps, t->calls, t->commits);
-	printf("%s%" PRId64 " workloads, %" PRId64 " leases (%" PRId64 " ran, %" PRId64 " were retries), %" PRId64
-	       " transfers, %" PRId64 " events, %" PRId64 " lines, %" PRId64 " results\n", mark, t->workloads, t->leases, t->ran,
-	       t->retries, t->transfers, t->events, t->lines, t->results);
-	printf("%s%" PRId64 " checks, %" PRId64 " audits; %" PRId64 " leases refused by a worker for lack of room\n", mark,
-	       t->checks, t->audits, t->refused_devices);
+	printf("%s%" PRId64 " histories: %.1f simulated days, %" PRId64 " steps, %" PRId64
+	       " calls, %" PRId64 " commits\n",
+	       mark, c->passed + c->failed, (double)t->simulated_ms / DAY_MS, t->steps,
+	       t->calls, t->commits);
+	printf("%s%" PRId64 " workloads, %" PRId64 " leases (%" PRId64 " ran, %" PRId64
+	       " were retries), %" PRId64 " transfers, %" PRId64 " events, %" PRId64
+	       " lines, %" PRId64 " results\n",
+	       mark, t->workloads, t->leases, t->ran, t->retries, t->transfers, t->events,
+	       t->lines, t->results);
+	printf("%s%" PRId64 " checks, %" PRId64 " audits; %" PRId64
+	       " leases refused by a worker for lack of room\n",
+	       mark, t->checks, t->audits, t->refused_devices);
 	printf("%s%" PRId64 " faults:", mark, faults);
 	for (int f = 0; f < FAULT_COUNT; f++)
 		printf(" %s %" PRId64, fault_words[f], t->faults[f]);
@@ -88,8 +93,10 @@ static bool history_done(void *arg, const struct options *o, const struct outcom
 		char line[400];
 
 		options_print(o, line, sizeof(line));
-		printf("%sseed %" PRIu64 " failed at %" PRId64 " s: %s: %s\n%s  replay: %s --trace\n", c->tap ? "# " : "", o->seed,
-		       out->failed_ms / 1000, out->check, out->failure, c->tap ? "# " : "", line);
+		printf("%sseed %" PRIu64 " failed at %" PRId64
+		       " s: %s: %s\n%s  replay: %s --trace\n",
+		       c->tap ? "# " : "", o->seed, out->failed_ms / 1000, out->check,
+		       out->failure, c->tap ? "# " : "", line);
 		fflush(stdout);
 	}
 	return !c->o.broken && c->failed < 5;
@@ -103,8 +110,9 @@ static void failure_print(struct command *c)
 		return;
 	shrink(&c->failed_o, &c->failed_out);
 	options_print(&c->failed_o, line, sizeof(line));
-	printf("%sshortest found: %s --trace\n%s  fails at %" PRId64 " s: %s: %s\n", c->tap ? "# " : "", line, c->tap ? "# " : "",
-	       c->failed_out.failed_ms / 1000, c->failed_out.check, c->failed_out.failure);
+	printf("%sshortest found: %s --trace\n%s  fails at %" PRId64 " s: %s: %s\n",
+	       c->tap ? "# " : "", line, c->tap ? "# " : "", c->failed_out.failed_ms / 1000,
+	       c->failed_out.check, c->failed_out.failure);
 }
 
 static int seeds(struct command *c)
@@ -132,11 +140,13 @@ static int mutations(struct command *c)
 		c->passed = c->failed = 0;
 		run_many(&c->o, c->first, c->last, c->jobs, history_done, c);
 		missed += !c->failed;
-		printf("%s%s%d - %s: %s", c->tap ? (c->failed ? "ok " : "not ok ") : "", c->tap ? "" : "mutation ", b, break_words[b],
-		       break_texts[b]);
+		printf("%s%s%d - %s: %s", c->tap ? (c->failed ? "ok " : "not ok ") : "",
+		       c->tap ? "" : "mutation ", b, break_words[b], break_texts[b]);
 		if (c->failed)
-			printf(": caught after %" PRId64 " histories, seed %" PRIu64 " by \"%s\"\n%s  %s\n", c->passed + c->failed,
-			       c->failed_o.seed, c->failed_out.check, c->tap ? "#" : " ", c->failed_out.failure);
+			printf(": caught after %" PRId64 " histories, seed %" PRIu64
+			       " by \"%s\"\n%s  %s\n",
+			       c->passed + c->failed, c->failed_o.seed, c->failed_out.check,
+			       c->tap ? "#" : " ", c->failed_out.failure);
 		else
 			printf(": NOT caught in %" PRId64 " histories\n", c->passed);
 		fflush(stdout);
@@ -152,9 +162,11 @@ static int repeat(struct command *c)
 	run_one(&c->o, &b);
 	bool same = str_eq(a.digest, b.digest) && a.done && b.done;
 
-	printf("%sseed %" PRIu64 ": %s and %s\n", c->tap ? "# " : "", c->o.seed, a.digest, b.digest);
+	printf("%sseed %" PRIu64 ": %s and %s\n", c->tap ? "# " : "", c->o.seed, a.digest,
+	       b.digest);
 	if (c->tap)
-		printf("1..1\n%s 1 - one seed is one history, byte for byte\n", same ? "ok" : "not ok");
+		printf("1..1\n%s 1 - one seed is one history, byte for byte\n",
+		       same ? "ok" : "not ok");
 	return same ? 0 : 1;
 }
 
@@ -282,7 +294,10 @@ static bool flag_read(struct command *c, const char *name)
 
 int main(int argc, char **argv)
 {
-	struct command c = { .o = { .seed = 1, .duration_ms = 45 * MINUTE_MS, .machines = 5, .customers = 3,
+	struct command c = { .o = { .seed = 1,
+				    .duration_ms = 45 * MINUTE_MS,
+				    .machines = 5,
+				    .customers = 3,
 				    .faults = (1u << FAULT_COUNT) - 1 },
 			     .jobs = (int)sysconf(_SC_NPROCESSORS_ONLN) };
 
@@ -292,10 +307,11 @@ int main(int argc, char **argv)
 		if (str_eq(argv[i], "--list"))
 			return list();
 		if (!str_starts(argv[i], "--") ||
-		    (!flag_read(&c, argv[i] + 2) && (i + 1 == argc || !option_read(&c, argv[i] + 2, argv[i + 1]))))
+		    (!flag_read(&c, argv[i] + 2) &&
+		     (i + 1 == argc || !option_read(&c, argv[i] + 2, argv[i + 1]))))
 			wrong("the command line", argv[i]);
-		if (!str_eq(argv[i], "--repeat") && !str_eq(argv[i], "--trace") && !str_eq(argv[i], "--tap") &&
-		    !str_eq(argv[i], "--no-shrink"))
+		if (!str_eq(argv[i], "--repeat") && !str_eq(argv[i], "--trace") &&
+		    !str_eq(argv[i], "--tap") && !str_eq(argv[i], "--no-shrink"))
 			i++;
 	}
 	if (c.o.store)

@@ -3,9 +3,10 @@
 
 #include "../../src/schema/schema.h"
 
-#define TIMEOUT_MS (30 * SECOND_MS)     /* of a call, for its caller */
-#define TOO_OLD_MS (60 * SECOND_MS)     /* a worker's request: its time stamp is refused then (api.h) */
-#define NOTICE_MS (50 * SECOND_MS)      /* until an idle stream counts as broken (worker/stream.c) */
+#define TIMEOUT_MS (30 * SECOND_MS) /* of a call, for its caller */
+#define TOO_OLD_MS \
+	(60 * SECOND_MS) /* a worker's request: its time stamp is refused then (api.h) */
+#define NOTICE_MS (50 * SECOND_MS) /* until an idle stream counts as broken (worker/stream.c) */
 
 static int64_t cut_until_ms[NODE_MAX];
 static struct stream *streams[256];
@@ -42,8 +43,9 @@ static void partition_again(void *arg)
 
 	if (strikes(FAULT_PARTITION, &sim.net, 300000)) {
 		/* Mostly short; some longer than any grace. */
-		int64_t ms = rng_chance(&sim.net, 300000) ? rng_in(&sim.net, MINUTE_MS, 12 * MINUTE_MS) :
-							    rng_in(&sim.net, SECOND_MS, MINUTE_MS);
+		int64_t ms = rng_chance(&sim.net, 300000)
+				     ? rng_in(&sim.net, MINUTE_MS, 12 * MINUTE_MS)
+				     : rng_in(&sim.net, SECOND_MS, MINUTE_MS);
 
 		cut_until_ms[node] = sim.now_ms + ms;
 		note("node %d is cut off for %" PRId64 " ms", node, ms);
@@ -71,8 +73,9 @@ static int64_t latency(void)
 	int64_t ms = rng_in(&sim.net, 1, 40);
 
 	if (strikes(FAULT_DELAY, &sim.net, 15000))
-		ms += rng_chance(&sim.net, 300000) ? rng_in(&sim.net, 5 * SECOND_MS, 70 * SECOND_MS) :
-						     rng_in(&sim.net, 100, 5 * SECOND_MS);
+		ms += rng_chance(&sim.net, 300000)
+			      ? rng_in(&sim.net, 5 * SECOND_MS, 70 * SECOND_MS)
+			      : rng_in(&sim.net, 100, 5 * SECOND_MS);
 	return ms;
 }
 
@@ -137,7 +140,8 @@ static void reply_arrives(void *arg)
 	struct reply *y = arg;
 
 	if (!net_is_cut(y->r->node))
-		settle(y->r, y->err.code ? &y->err : NULL, (struct slice){ y->text.buf, y->text.len });
+		settle(y->r, y->err.code ? &y->err : NULL,
+		       (struct slice){ y->text.buf, y->text.len });
 	rpc_unref(y->r);
 	strbuf_release(&y->text);
 	free(y);
@@ -277,7 +281,8 @@ static void frame_arrives(void *arg)
 	struct frame *f = arg;
 
 	if (!f->s->gone)
-		f->s->event(f->s->arg, f->s->id, f->event, f->mark, (struct slice){ f->data.buf, f->data.len });
+		f->s->event(f->s->arg, f->s->id, f->event, f->mark,
+			    (struct slice){ f->data.buf, f->data.len });
 	stream_unref(f->s);
 	strbuf_release(&f->data);
 	free(f);
@@ -332,7 +337,9 @@ static void stream_arrives(void *arg)
 	free(o);
 }
 
-struct stream *net_stream(struct rpc *r, void (*event)(void *, unsigned, const char *, const char *, struct slice),
+struct stream *net_stream(struct rpc *r,
+			  void (*event)(void *, unsigned, const char *, const char *,
+					struct slice),
 			  void (*closed)(void *, unsigned), void *arg)
 {
 	struct stream *s = xcalloc(1, sizeof(*s));

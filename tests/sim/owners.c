@@ -16,12 +16,16 @@ int owners_join(void)
 		char hex[2 * SIGN_PUBLIC_SIZE + 1];
 
 		if (quiet_call(OP_join_token_create, provider_org(), &join_token_request_type,
-			       &(struct join_token_request){ .expires_s = 3600 }, &a, &token) < 0)
+			       &(struct join_token_request){ .expires_s = 3600 }, &a,
+			       &token) < 0)
 			return -1;
 		inventory_fill(m, &inv);
 		hex_format(m->pk, sizeof(m->pk), hex);
 		if (quiet_call(OP_worker_join, "", &worker_join_type,
-			       &(struct worker_join){ .token = token.secret, .public_key = hex, .name = m->name, .inventory = &inv },
+			       &(struct worker_join){ .token = token.secret,
+						      .public_key = hex,
+						      .name = m->name,
+						      .inventory = &inv },
 			       &a, &joined) < 0)
 			return -1;
 		snprintf(m->id, sizeof(m->id), "%s", joined.worker_id);
@@ -120,7 +124,8 @@ static void owner_again(void *arg)
 	if (strikes(FAULT_OWNER, &sim.luck, 150000)) {
 		switch (rng_in(&sim.luck, 0, 3)) {
 		case 0:
-			m->intent = rng_chance(&sim.luck, 600000) ? INTENT_DRAINING : INTENT_PAUSED;
+			m->intent =
+				rng_chance(&sim.luck, 600000) ? INTENT_DRAINING : INTENT_PAUSED;
 			intent_tell(m);
 			at(back_ms, open_again, m);
 			break;
@@ -133,9 +138,7 @@ static void owner_again(void *arg)
 			process_inventory_changed(m);
 			at(back_ms, devices_back, m);
 			break;
-		default:
-			block(m, true, sim.now_ms);
-			block(m, false, back_ms);
+		default: block(m, true, sim.now_ms); block(m, false, back_ms);
 		}
 	}
 	at(sim.now_ms + rng_in(&sim.life, 2, 6) * MINUTE_MS, owner_again, m);
@@ -169,7 +172,8 @@ static void pay_again(void *arg)
 	*x = (struct top_up){ c, ++c->deposits, sum_choose() };
 	top_up(x);
 	if (!sim.calm)
-		at(sim.now_ms + rng_in(&sim.life, 1, is_poor() ? 20 : 10) * MINUTE_MS, pay_again, arg);
+		at(sim.now_ms + rng_in(&sim.life, 1, is_poor() ? 20 : 10) * MINUTE_MS,
+		   pay_again, arg);
 }
 
 void owners_start(void)

@@ -31,10 +31,13 @@ int64_t sum_choose(void)
 /* Nobody knows whether it was done: ask again. */
 static bool is_open(const struct err *err)
 {
-	return err && (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT || err->code == ERR_RETRY);
+	return err && (err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT ||
+		       err->code == ERR_RETRY);
 }
 
-static struct rpc *call_new(struct customer *c, int op, void (*done)(struct rpc *, const struct err *, struct slice), void *arg)
+static struct rpc *call_new(struct customer *c, int op,
+			    void (*done)(struct rpc *, const struct err *, struct slice),
+			    void *arg)
 {
 	struct rpc *r = rpc_new(op, c->node, c->org, false);
 
@@ -99,31 +102,51 @@ static void spec_make(struct job *j, const char *quote)
 	struct rng *r = &sim.life;
 	cleanup_arena struct arena a = { 0 };
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
-	struct resources want = { .cpu_milli = rng_in(r, 1, 8) * 500, .memory_mib = rng_in(r, 1, 8) * 1024, .disk_mib = 1024,
+	struct resources want = { .cpu_milli = rng_in(r, 1, 8) * 500,
+				  .memory_mib = rng_in(r, 1, 8) * 1024,
+				  .disk_mib = 1024,
 				  .gpus = rng_chance(r, 500000) ? rng_in(r, 1, 2) : 0 };
-	bool is_instance = rng_chance(r, is_poor() ? 500000 : 150000), has_ready = rng_chance(r, 150000);
+	bool is_instance = rng_chance(r, is_poor() ? 500000 : 150000),
+	     has_ready = rng_chance(r, 150000);
 	int64_t results = rng_chance(r, 400000) ? rng_in(r, 1, 3) : 0;
-	int64_t work_ms = is_instance ? -1 : rng_in(r, 1, rng_chance(r, 500000) ? 60 : 900) * SECOND_MS;
+	int64_t work_ms =
+		is_instance ? -1 : rng_in(r, 1, rng_chance(r, 500000) ? 60 : 900) * SECOND_MS;
 	int64_t exit_code = rng_chance(r, 120000) ? 1 : rng_chance(r, 30000) ? 138 : 0;
-	struct readiness ready = { .command = { (const char *[]){ "true" }, 1 }, .timeout_s = rng_in(r, 10, 90) };
-	const char *command[] = { "run", number_text(&a, work_ms), number_text(&a, exit_code),
+	struct readiness ready = { .command = { (const char *[]){ "true" }, 1 },
+				   .timeout_s = rng_in(r, 10, 90) };
+	const char *command[] = { "run",
+				  number_text(&a, work_ms),
+				  number_text(&a, exit_code),
 				  number_text(&a, rng_in(r, 1, 30) * SECOND_MS),
-				  number_text(&a, !has_ready ? 0 : rng_chance(r, 100000) ? -1 : rng_in(r, 0, 40 * SECOND_MS)),
+				  number_text(&a, !has_ready ? 0
+						  : rng_chance(r, 100000)
+							  ? -1
+							  : rng_in(r, 0, 40 * SECOND_MS)),
 				  number_text(&a, results) };
 	struct workload_input input = { j->input, "data" };
 	struct text_map_item env = { "SIM_KEY", j->key }, secret = { "SIM_SECRET", "shh" };
 	struct workload_spec spec = {
-		.kind = is_instance ? WORKLOAD_INSTANCE : WORKLOAD_JOB, .image = "docker.io/library/debian:12",
-		.command = { command, ARRAY_LEN(command) }, .env = { &env, 1 }, .resources = &want, .quote = quote,
-		.outputs = { (const char *[]){ "/out" }, results ? 1 : 0 }, .ready = has_ready ? &ready : NULL,
-		.prepare_timeout_s = rng_in(r, 20, 600), .retries = rng_in(r, 0, 3),
+		.kind = is_instance ? WORKLOAD_INSTANCE : WORKLOAD_JOB,
+		.image = "docker.io/library/debian:12",
+		.command = { command, ARRAY_LEN(command) },
+		.env = { &env, 1 },
+		.resources = &want,
+		.quote = quote,
+		.outputs = { (const char *[]){ "/out" }, results ? 1 : 0 },
+		.ready = has_ready ? &ready : NULL,
+		.prepare_timeout_s = rng_in(r, 20, 600),
+		.retries = rng_in(r, 0, 3),
 		.max_duration_s = rng_chance(r, 250000) ? rng_in(r, 10, 600) : 0,
-		.max_price_uusd_h = quote || rng_chance(r, is_poor() ? 800000 : 300000) ? 0 : rng_in(r, 1, 100) * 100000,
+		.max_price_uusd_h = quote || rng_chance(r, is_poor() ? 800000 : 300000)
+					    ? 0
+					    : rng_in(r, 1, 100) * 100000,
 		.secrets = { &secret, rng_chance(r, 200000) ? 1 : 0 },
 		.inputs = { &input, j->input[0] ? 1 : 0 },
 	};
 
-	j->stop_after_ms = is_instance || rng_chance(r, 250000) ? rng_in(r, 0, (is_poor() ? 60 : 15) * MINUTE_MS) : -1;
+	j->stop_after_ms = is_instance || rng_chance(r, 250000)
+				   ? rng_in(r, 0, (is_poor() ? 60 : 15) * MINUTE_MS)
+				   : -1;
 	j->work_ms = work_ms;
 	j->exit_code = exit_code;
 	if (quote)
@@ -198,7 +221,10 @@ static void submit_again(void *arg)
 		return;
 	j = job_new(c);
 	if (rng_chance(&sim.life, 150000)) {
-		struct resources want = { .cpu_milli = 1000, .memory_mib = 1024, .disk_mib = 1024, .gpus = rng_in(&sim.life, 0, 1) };
+		struct resources want = { .cpu_milli = 1000,
+					  .memory_mib = 1024,
+					  .disk_mib = 1024,
+					  .gpus = rng_in(&sim.life, 0, 1) };
 		struct quote_request in = { .resources = &want };
 		struct rpc *r = call_new(c, OP_quote_create, quoted, j);
 
@@ -271,11 +297,12 @@ static void bill_look(const struct bill *b)
 
 		sum += l->amount_uusd;
 		if (l->amount_uusd != owed_uusd(l->rate_uusd_h, l->seconds * SECOND_MS))
-			broken("bill", "%s: %" PRId64 " s at %" PRId64 " are not %" PRId64, l->lease_id, l->seconds,
-			       l->rate_uusd_h, l->amount_uusd);
+			broken("bill", "%s: %" PRId64 " s at %" PRId64 " are not %" PRId64,
+			       l->lease_id, l->seconds, l->rate_uusd_h, l->amount_uusd);
 	}
 	if (sum != b->total_uusd)
-		broken("bill", "of %s: the lines make %" PRId64 ", the total is %" PRId64, b->workload_id, sum, b->total_uusd);
+		broken("bill", "of %s: the lines make %" PRId64 ", the total is %" PRId64,
+		       b->workload_id, sum, b->total_uusd);
 }
 
 static void looked(struct rpc *r, const struct err *err, struct slice answer)
@@ -289,7 +316,8 @@ static void looked(struct rpc *r, const struct err *err, struct slice answer)
 	void *out = arena_alloc(&a, t->size);
 
 	if (schema_parse(t, answer, FROM_SERVER, &a, out, &why) < 0) {
-		broken("wire", "the answer of %s cannot be read: %s %s", operations[r->op].name, why.field, why.text);
+		broken("wire", "the answer of %s cannot be read: %s %s", operations[r->op].name,
+		       why.field, why.text);
 		return;
 	}
 	if (r->op == OP_workload_bill) {
@@ -298,20 +326,25 @@ static void looked(struct rpc *r, const struct err *err, struct slice answer)
 		const struct balance *b = out;
 
 		if (b->available_uusd < 0 || b->available_uusd != b->posted_uusd - b->held_uusd)
-			broken("balance", "%" PRId64 " there, %" PRId64 " held, %" PRId64 " free", b->posted_uusd, b->held_uusd,
-			       b->available_uusd);
+			broken("balance",
+			       "%" PRId64 " there, %" PRId64 " held, %" PRId64 " free",
+			       b->posted_uusd, b->held_uusd, b->available_uusd);
 	}
 }
 
 static void look_again(void *arg)
 {
-	static const int ops[] = { OP_workload_show, OP_workload_bill, OP_workload_explain, OP_workload_leases, OP_workload_logs,
-				   OP_workload_results, OP_org_balance, OP_workload_list, OP_org_transfers };
+	static const int ops[] = { OP_workload_show,   OP_workload_bill, OP_workload_explain,
+				   OP_workload_leases, OP_workload_logs, OP_workload_results,
+				   OP_org_balance,     OP_workload_list, OP_org_transfers };
 	struct customer *c = arg;
 	int op = ops[rng_in(&sim.life, 0, ARRAY_LEN(ops) - 1)];
-	struct job *j = c->jobs.len ? c->jobs.items[rng_in(&sim.life, 0, c->jobs.len - 1)] : NULL;
+	struct job *j =
+		c->jobs.len ? c->jobs.items[rng_in(&sim.life, 0, c->jobs.len - 1)] : NULL;
 	bool needs_job = strchr(operations[op].path, '{') != NULL;
 
+	if (sim.over)
+		return;
 	if (j && j->state == JOB_MADE && j->stop_told_ms && rng_chance(&sim.life, 200000))
 		remove_one(c, j);
 	if (!needs_job || (j && j->state == JOB_MADE)) {
@@ -328,7 +361,8 @@ static void look_again(void *arg)
 
 static void watch(void *arg);
 
-static void watch_event(void *arg, unsigned id, const char *event, const char *mark, struct slice data)
+static void watch_event(void *arg, unsigned id, const char *event, const char *mark,
+			struct slice data)
 {
 	struct customer *c = arg;
 	cleanup_arena struct arena a = { 0 };
@@ -341,7 +375,8 @@ static void watch_event(void *arg, unsigned id, const char *event, const char *m
 	if (schema_parse(&event_type, data, FROM_SERVER, &a, &e, &err) < 0)
 		broken("wire", "an event cannot be read: %s %s", err.field, err.text);
 	else if (e.seq <= c->seen_seq)
-		broken("events", "%s is told event %" PRId64 " after %" PRId64, c->org, e.seq, c->seen_seq);
+		broken("events", "%s is told event %" PRId64 " after %" PRId64, c->org, e.seq,
+		       c->seen_seq);
 	else if (!str_eq(e.org_id, c->org))
 		broken("events", "%s is told an event of %s", c->org, e.org_id);
 	else
@@ -404,7 +439,8 @@ static void catch_answer(struct rpc *r, const struct err *err, struct slice answ
 		broken("setup", "%s: %s", operations[r->op].name, err ? err->text : why.text);
 }
 
-int quiet_call(int op, const char *caller, const struct type *in_type, const void *in, struct arena *a, void *ret)
+int quiet_call(int op, const char *caller, const struct type *in_type, const void *in,
+	       struct arena *a, void *ret)
 {
 	struct rpc *r = rpc_new(op, NODE_OPERATOR, caller, false);
 	struct caught x = { operations[op].out, a, ret, false };
@@ -425,7 +461,8 @@ static int org_make(const char *name, char ret[static ID_SIZE])
 	struct err err = { 0 };
 
 	if (operator_command(3, argv) != 0 ||
-	    db_query(checker_conn(), "SELECT id FROM orgs WHERE name = $1", DB_ARGS(DB_TEXT(name)), &rows, &err) < 0 ||
+	    db_query(checker_conn(), "SELECT id FROM orgs WHERE name = $1",
+		     DB_ARGS(DB_TEXT(name)), &rows, &err) < 0 ||
 	    db_next(rows, &err) != 1)
 		return -1;
 	snprintf(ret, ID_SIZE, "%s", db_text(rows, 0, &a));
@@ -442,7 +479,9 @@ int people_setup(void)
 		struct customer *c = &customers[i];
 		char name[24];
 
-		*c = (struct customer){ .number = i, .node = node_of_customer(i), .pace_ms = rng_in(&sim.life, 40, 400) * SECOND_MS };
+		*c = (struct customer){ .number = i,
+					.node = node_of_customer(i),
+					.pace_ms = rng_in(&sim.life, 40, 400) * SECOND_MS };
 		snprintf(name, sizeof(name), "customer%d", i);
 		if (org_make(name, c->org) < 0 ||
 		    operator_deposit(c->org, ++c->deposits, sum_choose(), &err) < 0)
@@ -455,7 +494,8 @@ void people_start(void)
 {
 	owners_start();
 	for (int i = 0; i < sim.o.customers; i++) {
-		at(sim.now_ms + rng_in(&sim.life, 10, 60) * SECOND_MS, submit_again, &customers[i]);
+		at(sim.now_ms + rng_in(&sim.life, 10, 60) * SECOND_MS, submit_again,
+		   &customers[i]);
 		at(sim.now_ms + MINUTE_MS, look_again, &customers[i]);
 		at(sim.now_ms + SECOND_MS, watch, &customers[i]);
 	}
@@ -474,14 +514,17 @@ static void list_look(void)
 	struct err err = { 0 };
 
 	checker_begin();
-	if (db_query(checker_conn(), "SELECT id, spec FROM workloads WHERE ended_ms = 0 ORDER BY id", DB_NO_ARGS, &rows, &err) < 0)
+	if (db_query(checker_conn(),
+		     "SELECT id, spec FROM workloads WHERE ended_ms = 0 ORDER BY id",
+		     DB_NO_ARGS, &rows, &err) < 0)
 		broken("checker", "%s", err.text);
 	while (rows && db_next(rows, &err) > 0) {
 		const char *at = strstr(db_text(rows, 1, &a), "\"SIM_KEY\":\"c");
 		int customer = at ? atoi(at + 12) : 0;
 		size_t number = at ? strtoul(strchr(at + 12, '-') + 1, NULL, 10) : 0;
 
-		if (!number || customer >= sim.o.customers || number > customers[customer].jobs.len)
+		if (!number || customer >= sim.o.customers ||
+		    number > customers[customer].jobs.len)
 			continue;
 		struct job *j = customers[customer].jobs.items[number - 1];
 
@@ -498,7 +541,8 @@ void people_stop_all(void)
 	for (int i = 0; i < sim.o.customers; i++)
 		for (size_t k = 0; k < customers[i].jobs.len; k++)
 			if (customers[i].jobs.items[k]->state == JOB_MADE)
-				at(sim.now_ms + rng_in(&sim.life, 0, 5000), stop, customers[i].jobs.items[k]);
+				at(sim.now_ms + rng_in(&sim.life, 0, 5000), stop,
+				   customers[i].jobs.items[k]);
 }
 
 bool people_idle(void)
@@ -537,9 +581,12 @@ void people_check(void)
 			checker_begin();
 			if (db_get(checker_conn(), &workload_type, "workloads", "WHERE id = $1",
 				   DB_ARGS(DB_TEXT(j->workload)), &a, &w, &err) < 0)
-				broken("people", "%s was made and is not there: %s", j->workload, err.text);
-			else if (w.state == WORKLOAD_SUCCEEDED && (j->exit_code != 0 || w.exit_code != 0 || j->work_ms < 0))
-				broken("outcome", "%s has succeeded with status %" PRId64, j->workload, j->exit_code);
+				broken("people", "%s was made and is not there: %s",
+				       j->workload, err.text);
+			else if (w.state == WORKLOAD_SUCCEEDED &&
+				 (j->exit_code != 0 || w.exit_code != 0 || j->work_ms < 0))
+				broken("outcome", "%s has succeeded with status %" PRId64,
+				       j->workload, j->exit_code);
 			checker_end();
 		}
 }

@@ -31,7 +31,8 @@ struct customer {
 extern struct customer customers[];
 
 /* A call with no faults and no delay; -1 is a broken history. */
-int quiet_call(int op, const char *caller, const struct type *in_type, const void *in, struct arena *a, void *ret);
+int quiet_call(int op, const char *caller, const struct type *in_type, const void *in,
+	       struct arena *a, void *ret);
 
 bool is_poor(void);
 int64_t sum_choose(void); /* of money, for a deposit */

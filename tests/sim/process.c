@@ -2,9 +2,9 @@
  * message, without its threads. */
 #include "machine.h"
 
-#define GATHER_MS 20
+#define GATHER_MS	 20
 #define BACKOFF_FIRST_MS 200
-#define BACKOFF_MAX_MS (10 * SECOND_MS)
+#define BACKOFF_MAX_MS	 (10 * SECOND_MS)
 
 static int64_t backoff(int64_t *ms)
 {
@@ -38,7 +38,8 @@ static void later(struct machine *m, int64_t ms, void (*fn)(struct machine *m))
 
 /* ---- session ------------------------------------------------------------------------------------------------ */
 
-struct rpc *process_rpc(struct machine *m, int op, void (*done)(struct rpc *, const struct err *, struct slice), void *arg)
+struct rpc *process_rpc(struct machine *m, int op,
+			void (*done)(struct rpc *, const struct err *, struct slice), void *arg)
 {
 	struct rpc *r = rpc_new(op, m->node, m->id, true);
 
@@ -66,7 +67,8 @@ static void session_opened(struct rpc *r, const struct err *err, struct slice an
 		broken("wire", "a session cannot be read: %s", why.text);
 		return;
 	}
-	m->session = server_incarnation(); /* the answer came from this one, or the next call says that it did not */
+	m->session =
+		server_incarnation(); /* the answer came from this one, or the next call says that it did not */
 	m->offset_ms = s.server_time_ms - machine_clock(m);
 	m->heartbeat_ms = s.heartbeat_ms;
 	m->inventory_due = true;
@@ -79,7 +81,9 @@ static void session_open(struct machine *m)
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	uint8_t pk[EXCHANGE_SIZE], sk[EXCHANGE_SIZE], sig[SIGNATURE_SIZE];
 	char hex[2 * EXCHANGE_SIZE + 1];
-	struct session_request in = { .worker_id = m->id, .boot_id = m->boot_id, .version = "sim",
+	struct session_request in = { .worker_id = m->id,
+				      .boot_id = m->boot_id,
+				      .version = "sim",
 				      .time_ms = machine_clock(m) + m->offset_ms };
 	struct rpc *r;
 
@@ -140,11 +144,22 @@ static void sent_free(struct sent *s)
 void inventory_fill(struct machine *m, struct inventory *ret)
 {
 	*ret = (struct inventory){
-		.hostname = m->name, .os = "Debian 12", .arch = "x86_64", .engine = "docker", .cpu_threads = m->cpu_milli / 1000,
-		.memory_mib = m->memory_mib, .disk_mib = 1 << 20, .devices = { m->devices, m->devices_shown },
-		.offered_cpu_milli = m->cpu_milli, .offered_memory_mib = m->memory_mib, .offered_disk_mib = 1 << 20,
-		.price_gpu_uusd_h = m->price_gpu_uusd_h, .price_cpu_uusd_h = m->price_cpu_uusd_h,
-		.price_gib_uusd_h = 1000, .region = "sim", .available = true,
+		.hostname = m->name,
+		.os = "Debian 12",
+		.arch = "x86_64",
+		.engine = "docker",
+		.cpu_threads = m->cpu_milli / 1000,
+		.memory_mib = m->memory_mib,
+		.disk_mib = 1 << 20,
+		.devices = { m->devices, m->devices_shown },
+		.offered_cpu_milli = m->cpu_milli,
+		.offered_memory_mib = m->memory_mib,
+		.offered_disk_mib = 1 << 20,
+		.price_gpu_uusd_h = m->price_gpu_uusd_h,
+		.price_cpu_uusd_h = m->price_cpu_uusd_h,
+		.price_gib_uusd_h = 1000,
+		.region = "sim",
+		.available = true,
 	};
 }
 
@@ -153,7 +168,8 @@ static void observe_after(struct machine *m, int64_t ms);
 
 static void behind_check(struct machine *m, const struct observed *out, const struct sent *s)
 {
-	if (!m->synced || (out->desired_rev >= s->desired_rev && out->desired_rev <= m->desired_rev)) {
+	if (!m->synced ||
+	    (out->desired_rev >= s->desired_rev && out->desired_rev <= m->desired_rev)) {
 		m->behind_ms = 0;
 		return;
 	}
@@ -169,10 +185,12 @@ static void behind_check(struct machine *m, const struct observed *out, const st
 		stream_break(m->stream, 0);
 }
 
-static void observe_answered(struct machine *m, const struct observed *out, const struct sent *s)
+static void observe_answered(struct machine *m, const struct observed *out,
+			     const struct sent *s)
 {
 	/* Since it was asked: the answer may have been long on its way. */
-	m->heard_ms = m->heard_saved_ms = MAX(m->heard_ms, is_broken(BREAK_LATE_HEARD) ? sim.now_ms : s->at_ms);
+	m->heard_ms = m->heard_saved_ms =
+		MAX(m->heard_ms, is_broken(BREAK_LATE_HEARD) ? sim.now_ms : s->at_ms);
 	m->offset_ms = out->server_time_ms - machine_clock(m);
 	m->heartbeat_ms = out->heartbeat_ms;
 	m->observe_backoff_ms = 0;
@@ -223,7 +241,9 @@ static void observe_now(struct machine *m)
 {
 	cleanup_arena struct arena a = { 0 };
 	struct sent *s = xcalloc(1, sizeof(*s));
-	struct observation in = { .at_ms = machine_clock(m) + m->offset_ms, .boot_id = m->boot_id, .intent = m->intent };
+	struct observation in = { .at_ms = machine_clock(m) + m->offset_ms,
+				  .boot_id = m->boot_id,
+				  .intent = m->intent };
 	struct inventory inv;
 	size_t it = 0, n = map_count(m->tasks);
 	const char *id;
@@ -295,7 +315,8 @@ void process_inventory_changed(struct machine *m)
 
 static void stream_open(struct machine *m);
 
-static void stream_event(void *arg, unsigned id, const char *event, const char *mark, struct slice data)
+static void stream_event(void *arg, unsigned id, const char *event, const char *mark,
+			 struct slice data)
 {
 	struct machine *m = arg;
 	cleanup_arena struct arena a = { 0 };

@@ -6,12 +6,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define JOBS_MAX 64
+#define JOBS_MAX  64
 #define TRIES_MAX 60
 
 static struct outcome *shared_new(void)
 {
-	struct outcome *p = mmap(NULL, JOBS_MAX * sizeof(*p), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct outcome *p = mmap(NULL, JOBS_MAX * sizeof(*p), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		abort();
@@ -43,10 +44,11 @@ static void judge(struct outcome *out, int status)
 	out->failed = true;
 	snprintf(out->check, sizeof(out->check), "process");
 	if (WIFSIGNALED(status))
-		snprintf(out->failure, sizeof(out->failure), "ended by signal %d (%s)", WTERMSIG(status),
-			 strsignal(WTERMSIG(status)));
+		snprintf(out->failure, sizeof(out->failure), "ended by signal %d (%s)",
+			 WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
-		snprintf(out->failure, sizeof(out->failure), "ended with status %d", WEXITSTATUS(status));
+		snprintf(out->failure, sizeof(out->failure), "ended with status %d",
+			 WEXITSTATUS(status));
 }
 
 void run_one(const struct options *o, struct outcome *ret)
@@ -62,10 +64,14 @@ void run_one(const struct options *o, struct outcome *ret)
 }
 
 bool run_many(const struct options *o, uint64_t first, uint64_t last, int jobs,
-	      bool (*done)(void *arg, const struct options *o, const struct outcome *out), void *arg)
+	      bool (*done)(void *arg, const struct options *o, const struct outcome *out),
+	      void *arg)
 {
 	struct outcome *shared = shared_new();
-	struct { pid_t pid; struct options o; } slots[JOBS_MAX] = { 0 };
+	struct {
+		pid_t pid;
+		struct options o;
+	} slots[JOBS_MAX] = { 0 };
 	uint64_t next = first;
 	bool go = true;
 	int running = 0;
@@ -100,14 +106,17 @@ bool run_many(const struct options *o, uint64_t first, uint64_t last, int jobs,
 void options_print(const struct options *o, char *buf, size_t size)
 {
 	unsigned all = (1u << FAULT_COUNT) - 1;
-	int n = snprintf(buf, size, "tes-sim --seed %" PRIu64 " --minutes %g --machines %d --customers %d", o->seed,
-			 (double)o->duration_ms / MINUTE_MS, o->machines, o->customers);
+	int n = snprintf(buf, size,
+			 "tes-sim --seed %" PRIu64 " --minutes %g --machines %d --customers %d",
+			 o->seed, (double)o->duration_ms / MINUTE_MS, o->machines,
+			 o->customers);
 
 	if (o->faults != all)
 		n += snprintf(buf + n, size - n, " --faults ");
 	for (int f = 0, k = 0; f < FAULT_COUNT && o->faults != all; f++)
 		if (o->faults & (1u << f))
-			n += snprintf(buf + n, size - n, "%s%s", k++ ? "," : "", fault_words[f]);
+			n += snprintf(buf + n, size - n, "%s%s", k++ ? "," : "",
+				      fault_words[f]);
 	if (o->faults == 0)
 		n += snprintf(buf + n, size - n, "none");
 	if (o->broken)
@@ -118,7 +127,8 @@ void options_print(const struct options *o, char *buf, size_t size)
 
 /* ---- shrinking ----------------------------------------------------------------------------------------- */
 
-static bool fails_too(struct options *o, struct outcome *out, const struct options *try, int *tries)
+static bool fails_too(struct options *o, struct outcome *out, const struct options *try,
+		      int *tries)
 {
 	struct outcome got;
 

@@ -56,30 +56,33 @@ enum fault {
 #define F(name, word, text) FAULT_##name,
 	FAULTS(F)
 #undef F
-	FAULT_COUNT
+		FAULT_COUNT
 };
 enum breakage {
 	BREAK_NONE,
 #define B(name, word, text) BREAK_##name,
 	BREAKS(B)
 #undef B
-	BREAK_COUNT
+		BREAK_COUNT
 };
-extern const char *const fault_words[], *const fault_texts[], *const break_words[], *const break_texts[];
+extern const char *const fault_words[], *const fault_texts[], *const break_words[],
+								      *const break_texts[];
 
 struct options {
 	uint64_t seed;
 	int64_t duration_ms; /* of the time with faults */
 	int machines, customers;
-	unsigned faults;     /* bits by enum fault */
+	unsigned faults; /* bits by enum fault */
 	enum breakage broken;
-	const char *store;   /* NULL: SQLite in memory; else a PostgreSQL URL whose schema "public" is replaced */
+	const char *
+		store; /* NULL: SQLite in memory; else a PostgreSQL URL whose schema "public" is replaced */
 	bool trace;
 };
 
 /* What a history came to; in memory that parent and child share. */
 struct totals {
-	int64_t simulated_ms, steps, commits, calls, leases, ran, workloads, transfers, events, lines, results, retries;
+	int64_t simulated_ms, steps, commits, calls, leases, ran, workloads, transfers, events,
+		lines, results, retries;
 	int64_t audits, checks, refused_devices;
 	int64_t faults[FAULT_COUNT], ends[REASON_RESUMED + 1];
 };
@@ -92,7 +95,9 @@ struct outcome {
 
 /* ---- the history ------------------------------------------------------------------------------------- */
 
-struct rng { uint64_t state; };
+struct rng {
+	uint64_t state;
+};
 uint64_t rng_next(struct rng *r);
 int64_t rng_in(struct rng *r, int64_t low, int64_t high); /* both ends included */
 bool rng_chance(struct rng *r, int64_t ppm);
@@ -101,8 +106,10 @@ struct random sim_random(void); /* for ids that are not the server's */
 struct sim {
 	struct options o;
 	int64_t now_ms, start_ms;
-	bool calm;                     /* no more faults */
-	struct rng life, net, luck, ids; /* what people do, what the network does, what breaks, the server's own */
+	bool calm; /* no more faults */
+	bool over; /* people do nothing any more */
+	struct rng life, net, luck,
+		ids; /* what people do, what the network does, what breaks, the server's own */
 	int64_t rate_ppm[FAULT_COUNT]; /* of this history; 0: this kind does not happen */
 	struct outcome *out;
 	char dir[96];
@@ -138,15 +145,15 @@ struct rpc {
 	int op; /* enum operation_id */
 	int node;
 	bool is_worker;
-	char caller[ID_SIZE];  /* organisation or worker; empty: nobody */
+	char caller[ID_SIZE]; /* organisation or worker; empty: nobody */
 	char *params[2], *body, *key, *last_event_id, *upload;
 	size_t upload_len;
-	unsigned session;      /* the server's incarnation that it belongs to; workers only */
+	unsigned session; /* the server's incarnation that it belongs to; workers only */
 	void (*done)(struct rpc *r, const struct err *err, struct slice answer);
 	void *arg;
 	const unsigned *epoch_now;
 	unsigned epoch;
-	bool quiet;            /* setting up: no faults, no delay */
+	bool quiet; /* setting up: no faults, no delay */
 	int64_t sent_ms;
 	bool settled;
 	int refs;
@@ -155,14 +162,15 @@ struct rpc *rpc_new(int op, int node, const char *caller, bool is_worker);
 /* Body from a described value, with its secrets. */
 struct type;
 void rpc_body(struct rpc *r, const struct type *t, const void *value);
-void net_call(struct rpc *r);   /* takes it */
+void net_call(struct rpc *r);			       /* takes it */
 void rpc_refuse(struct rpc *r, const struct err *err); /* takes it, and answers at once */
 
 /* One connection of an event stream.  The server's end pushes; the client's end is told in order, until it breaks. */
 struct stream {
 	int node;
 	unsigned id;
-	void (*event)(void *arg, unsigned id, const char *event, const char *mark, struct slice data);
+	void (*event)(void *arg, unsigned id, const char *event, const char *mark,
+		      struct slice data);
 	void (*closed)(void *arg, unsigned id);
 	void *arg;
 	void *live, *listener; /* the server's */
@@ -171,10 +179,13 @@ struct stream {
 	int64_t last_ms;
 };
 /* Opens the stream of operation r->op; `r->done` tells an error only. */
-struct stream *net_stream(struct rpc *r, void (*event)(void *, unsigned, const char *, const char *, struct slice),
+struct stream *net_stream(struct rpc *r,
+			  void (*event)(void *, unsigned, const char *, const char *,
+					struct slice),
 			  void (*closed)(void *, unsigned), void *arg);
 void stream_push(struct stream *s, const char *event, const char *mark, struct slice data);
-void stream_break(struct stream *s, int64_t noticed_ms); /* from either side; the client notices after so long */
+void stream_break(struct stream *s,
+		  int64_t noticed_ms); /* from either side; the client notices after so long */
 void stream_unref(struct stream *s);
 
 /* ---- the server (server.c) -------------------------------------------------------------------------------- */
@@ -182,20 +193,20 @@ void stream_unref(struct stream *s);
 struct db;
 struct db_conn;
 int server_start(void);
-void server_stop(void);        /* at the end */
+void server_stop(void); /* at the end */
 bool server_is_up(void);
 unsigned server_incarnation(void);
 /* Runs one call.  -1: `err`; an answer that a crash cut off is ERR_UNAVAILABLE. */
 int server_call(struct rpc *r, struct strbuf *answer, struct err *err);
 int server_stream(struct rpc *r, struct stream *s, struct err *err);
 void server_stream_drop(struct stream *s);
-void server_calm(void);        /* up, and faults over */
+void server_calm(void); /* up, and faults over */
 struct control;
 /* The operator's own commands, on the store: made again until they are done. */
 int operator_deposit(const char *org, int64_t number, int64_t amount, struct err *err);
 int operator_command(int argc, const char *const *argv);
 struct db_conn *checker_conn(void);
-void checker_begin(void);      /* statements between these never fail */
+void checker_begin(void); /* statements between these never fail */
 void checker_end(void);
 extern bool server_in_duty;
 void server_serve_between(void); /* from a duty, between two transactions */
@@ -212,15 +223,16 @@ struct truth {
 	int machine;
 	int starts;
 	bool running, live, exited, killed;
-	int64_t run_ms, since_ms;      /* running, without pauses: up to since_ms, and since then if it runs */
-	int64_t ready_ms;              /* of run_ms when it became ready; -1: it did not */
+	int64_t run_ms,
+		since_ms; /* running, without pauses: up to since_ms, and since then if it runs */
+	int64_t ready_ms; /* of run_ms when it became ready; -1: it did not */
 	int64_t exit_code, ended_ms;
-	int64_t lines;                 /* written, when it ended */
+	int64_t lines; /* written, when it ended */
 	int64_t line_every_ms;
 	int64_t results;
-	int64_t funded_ms;             /* the most that the server told */
+	int64_t funded_ms; /* the most that the server told */
 	int64_t max_duration_ms;
-	bool delivered;                /* the worker had all output and results acknowledged */
+	bool delivered; /* the worker had all output and results acknowledged */
 	const char *devices[8];
 	int device_count;
 };
@@ -238,20 +250,20 @@ void machines_start(void);
 void machines_calm(void); /* all up, all open */
 void machines_free(void);
 const char *machine_id(int i);
-bool machine_is_up(int i);            /* its process */
-int64_t machine_down_ms(int i);       /* when its process was last seen down; now, if it is */
+bool machine_is_up(int i);		/* its process */
+int64_t machine_down_ms(int i);		/* when its process was last seen down; now, if it is */
 bool machine_is_cut(int i, int64_t ms); /* from the server, at some time in the last ms */
 const char *machine_boot(int i);
-const uint8_t *machine_key(int i);    /* ed25519 secret */
+const uint8_t *machine_key(int i); /* ed25519 secret */
 /* Leases that the process has and that have not ended there. */
 bool machine_has(int i, const char *lease);
 size_t machine_lease_count(int i);
 
 /* ---- people (people.c, liar.c) ------------------------------------------------------------------------------ */
 
-int people_setup(void);   /* organisations, money, machines joined */
+int people_setup(void); /* organisations, money, machines joined */
 void people_start(void);
-void people_calm(void);   /* finish what was begun */
+void people_calm(void); /* finish what was begun */
 void people_stop_all(void);
 bool people_idle(void);
 void people_free(void);
@@ -263,8 +275,8 @@ void liar_check(void);
 
 /* ---- checkers (check.c, check_end.c) ------------------------------------------------------------------------- */
 
-void check_step(void);    /* after each step in which something was committed */
-void check_audit(void);   /* everything that can be said at any time */
+void check_step(void);	/* after each step in which something was committed */
+void check_audit(void); /* everything that can be said at any time */
 void check_converged(void);
 void check_end(void);
 void check_free(void);

@@ -2,10 +2,10 @@
  * timer; what to do next is decided by the worker's own reconcile_next, what was delivered by its meter. */
 #include "machine.h"
 
-#define LOOK_EVERY_MS (4 * SECOND_MS)
-#define SAVE_EVERY_MS (5 * SECOND_MS)
+#define LOOK_EVERY_MS	 (4 * SECOND_MS)
+#define SAVE_EVERY_MS	 (5 * SECOND_MS)
 #define RECEIPT_EVERY_MS (2 * SECOND_MS)
-#define RECEIPTS_AHEAD 200
+#define RECEIPTS_AHEAD	 200
 
 struct task *task_find(struct machine *m, const char *lease)
 {
@@ -123,10 +123,16 @@ static struct lease_decision decide(struct task *t)
 {
 	const struct desired_lease *d = t->j.desired;
 	struct lease_view v = {
-		.want = d->desired, .funded_ms = d->funded_ms, .max_duration_ms = d->max_duration_ms,
-		.grace_ms = d->grace_ms, .has_ready = d->ready != NULL,
-		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0, .journal = &t->j,
-		.container = t->status.state, .started_ms = t->status.started_ms, .delivered_ms = t->j.delivered_ms,
+		.want = d->desired,
+		.funded_ms = d->funded_ms,
+		.max_duration_ms = d->max_duration_ms,
+		.grace_ms = d->grace_ms,
+		.has_ready = d->ready != NULL,
+		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0,
+		.journal = &t->j,
+		.container = t->status.state,
+		.started_ms = t->status.started_ms,
+		.delivered_ms = t->j.delivered_ms,
 		.silent_ms = sim.now_ms - t->m->heard_ms,
 	};
 
@@ -238,7 +244,8 @@ static void desire(struct machine *m, const struct desired_lease *d, bool of_set
 
 	truth->funded_ms = MAX(truth->funded_ms, d->funded_ms);
 	m->desired_rev = MAX(m->desired_rev, d->rev);
-	note("%s is to have %s: %s, rev %" PRId64, m->name, d->lease, lease_desired_names[d->desired], d->rev);
+	note("%s is to have %s: %s, rev %" PRId64, m->name, d->lease,
+	     lease_desired_names[d->desired], d->rev);
 	if (t) {
 		wish(t, d, of_set);
 		return;
@@ -291,14 +298,19 @@ void tasks_desire(struct machine *m, const struct desired_set *set)
 	const char *id;
 	void *value;
 
-	note("%s gets the whole set, %zu leases, rev %" PRId64, m->name, set->leases.len, set->rev);
+	note("%s gets the whole set, %zu leases, rev %" PRId64, m->name, set->leases.len,
+	     set->rev);
 	while (map_next(m->tasks, &it, &id, &value)) {
 		struct task *t = value;
-		struct desired_lease none = { .lease = id, .desired = DESIRE_NONE, .rev = set->rev };
+		struct desired_lease none = { .lease = id,
+					      .desired = DESIRE_NONE,
+					      .rev = set->rev };
 
 		if (set_has(set, id))
 			continue;
-		none.generation = t->next ? t->next->d.generation : t->j.desired ? t->j.desired->generation : 0;
+		none.generation = t->next	 ? t->next->d.generation
+				  : t->j.desired ? t->j.desired->generation
+						 : 0;
 		wish(t, &none, true);
 	}
 	for (size_t i = 0; i < set->leases.len; i++)
@@ -317,8 +329,9 @@ static enum observed_state state_of(const struct task *t)
 	if (j->ended)
 		return j->end_state;
 	if (j->ready)
-		return t->status.state == CONTAINER_PAUSED && j->end_state == OBSERVED_ACCEPTED ? OBSERVED_PAUSED :
-												  OBSERVED_RUNNING;
+		return t->status.state == CONTAINER_PAUSED && j->end_state == OBSERVED_ACCEPTED
+			       ? OBSERVED_PAUSED
+			       : OBSERVED_RUNNING;
 	return t->phase[0] || j->started ? OBSERVED_PREPARING : OBSERVED_ACCEPTED;
 }
 
@@ -328,7 +341,9 @@ bool task_observe(struct task *t, struct arena *a, struct lease_observation *ret
 
 	*ret = (struct lease_observation){
 		.lease = t->id,
-		.generation = j->desired ? j->desired->generation : t->next ? t->next->d.generation : 1,
+		.generation = j->desired ? j->desired->generation
+			      : t->next	 ? t->next->d.generation
+					 : 1,
 		.state = state_of(t),
 		.reason = j->ended ? j->end_reason : REASON_NONE,
 		.text = j->ended ? arena_strdup(a, j->end_text) : NULL,
@@ -353,15 +368,22 @@ bool task_receipt(struct task *t, struct arena *a, struct signed_usage *ret, boo
 	if (j->ended)
 		due = !t->final_told && j->final_seq;
 	else
-		due = j->delivered_ms > t->receipt_delivered_ms && sim.now_ms - t->receipt_sent_ms >= RECEIPT_EVERY_MS &&
+		due = j->delivered_ms > t->receipt_delivered_ms &&
+		      sim.now_ms - t->receipt_sent_ms >= RECEIPT_EVERY_MS &&
 		      t->receipt_next < j->receipt_seq;
 	if (!due)
 		return false;
 	r = j->desired->resources;
-	receipt_make(&(struct usage){ .lease = t->id, .worker = t->m->id, .generation = j->desired->generation,
-				      .seq = j->ended ? j->final_seq : ++t->receipt_next, .delivered_ms = j->delivered_ms,
-				      .gpus = r->gpus, .cpu_milli = r->cpu_milli, .memory_mib = r->memory_mib,
-				      .final = j->ended, .at_ms = machine_clock(t->m) + t->m->offset_ms },
+	receipt_make(&(struct usage){ .lease = t->id,
+				      .worker = t->m->id,
+				      .generation = j->desired->generation,
+				      .seq = j->ended ? j->final_seq : ++t->receipt_next,
+				      .delivered_ms = j->delivered_ms,
+				      .gpus = r->gpus,
+				      .cpu_milli = r->cpu_milli,
+				      .memory_mib = r->memory_mib,
+				      .final = j->ended,
+				      .at_ms = machine_clock(t->m) + t->m->offset_ms },
 		     t->m->sk, a, ret);
 	t->receipt_sent_ms = sim.now_ms;
 	t->receipt_delivered_ms = j->delivered_ms;

@@ -29,7 +29,9 @@ static void lasts(struct task *t, int64_t ms, void (*then)(struct task *t))
 	struct lasting *x = xcalloc(1, sizeof(*x));
 
 	t->busy = true;
-	*x = (struct lasting){ .m = t->m, .epoch = t->m->epoch, .serial = ++t->busy_serial, .then = then };
+	*x = (struct lasting){
+		.m = t->m, .epoch = t->m->epoch, .serial = ++t->busy_serial, .then = then
+	};
 	snprintf(x->id, sizeof(x->id), "%s", t->id);
 	at(sim.now_ms + ms, lasting_over, x);
 }
@@ -94,7 +96,8 @@ static const char *misfit(struct task *mine)
 		if (k == m->devices_shown)
 			return "a GPU is not offered by this machine";
 	}
-	return cpu_milli > m->cpu_milli || memory_mib > m->memory_mib ? "it does not fit" : NULL;
+	return cpu_milli > m->cpu_milli || memory_mib > m->memory_mib ? "it does not fit"
+								      : NULL;
 }
 
 static void fetch(struct task *t);
@@ -146,8 +149,8 @@ static struct task *delivery_task(const struct delivery *x)
 /* Nobody knows, or it may be better later. */
 static bool is_open(const struct err *err)
 {
-	return err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT || err->code == ERR_UNAUTHENTICATED ||
-	       err->code == ERR_RATE;
+	return err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT ||
+	       err->code == ERR_UNAUTHENTICATED || err->code == ERR_RATE;
 }
 
 static void fetched(struct rpc *r, const struct err *err, struct slice answer)
@@ -192,7 +195,9 @@ static void half_prepared(struct task *t)
 static void prepare(struct task *t)
 {
 	const char *why = misfit(t);
-	int64_t ms = rng_chance(&sim.life, 500000) ? rng_in(&sim.life, 20, 500) : rng_in(&sim.life, SECOND_MS, 20 * SECOND_MS);
+	int64_t ms = rng_chance(&sim.life, 500000)
+			     ? rng_in(&sim.life, 20, 500)
+			     : rng_in(&sim.life, SECOND_MS, 20 * SECOND_MS);
 
 	if (why) {
 		sim.out->totals.refused_devices++;
@@ -283,7 +288,8 @@ static void end_by_exit(struct task *t)
 	else if (c && c->lost)
 		j->end_reason = REASON_CONTAINER_LOST;
 	else
-		j->end_reason = t->status.exit_code ? REASON_EXITED_WITH_ERROR : REASON_COMPLETED;
+		j->end_reason =
+			t->status.exit_code ? REASON_EXITED_WITH_ERROR : REASON_COMPLETED;
 }
 
 static void end(struct task *t, const struct lease_decision *d)
@@ -292,7 +298,8 @@ static void end(struct task *t, const struct lease_decision *d)
 
 	j->end_state = d->end_state;
 	j->end_reason = d->reason;
-	if (d->reason == REASON_NONE && t->status.state == CONTAINER_EXITED && j->desired->desired != DESIRE_STOP)
+	if (d->reason == REASON_NONE && t->status.state == CONTAINER_EXITED &&
+	    j->desired->desired != DESIRE_STOP)
 		end_by_exit(t);
 	if (!j->base_ms && t->status.started_ms && !j->desired->ready) {
 		j->base_ms = t->status.started_ms;
@@ -311,7 +318,8 @@ static void stop_over(struct task *t)
 	struct container *c = container_find(t->m, t->id);
 
 	if (c) {
-		c->truth->killed = c->state == CONTAINER_RUNNING || c->state == CONTAINER_PAUSED;
+		c->truth->killed =
+			c->state == CONTAINER_RUNNING || c->state == CONTAINER_PAUSED;
 		container_end(t->m, c, 143);
 	}
 	task_step_in(t, 5);
@@ -320,7 +328,10 @@ static void stop_over(struct task *t)
 static void stop(struct task *t)
 {
 	phase(t, "stopping", 0);
-	lasts(t, rng_chance(&sim.life, 700000) ? rng_in(&sim.life, 10, 500) : rng_in(&sim.life, 500, STOP_MAX_MS), stop_over);
+	lasts(t,
+	      rng_chance(&sim.life, 700000) ? rng_in(&sim.life, 10, 500)
+					    : rng_in(&sim.life, 500, STOP_MAX_MS),
+	      stop_over);
 }
 
 static void flush(struct task *t)
@@ -377,7 +388,8 @@ static void collect(struct task *t)
 	struct rpc *r;
 
 	phase(t, "delivering results", t->results_sent);
-	r = process_rpc(t->m, last ? OP_worker_results_done : OP_worker_result, delivered, delivery_new(t));
+	r = process_rpc(t->m, last ? OP_worker_results_done : OP_worker_result, delivered,
+			delivery_new(t));
 	r->params[0] = xstrdup(t->id);
 	if (!last) {
 		char text[160], path[32];
@@ -511,8 +523,10 @@ void task_pump(struct task *t)
 		char text[80];
 
 		line_text(t->id, t->log_seq + 1 + i, text);
-		in.entries.items[i] = (struct log_entry){ .seq = t->log_seq + 1 + i, .at_ms = machine_clock(t->m),
-							  .stream = i % 2, .text = arena_strdup(&a, text) };
+		in.entries.items[i] = (struct log_entry){ .seq = t->log_seq + 1 + i,
+							  .at_ms = machine_clock(t->m),
+							  .stream = i % 2,
+							  .text = arena_strdup(&a, text) };
 	}
 	x = xcalloc(1, sizeof(*x));
 	x->m = t->m;

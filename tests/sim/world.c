@@ -95,7 +95,9 @@ void note(const char *fmt, ...)
 {
 	char line[1200];
 	va_list ap;
-	int head = snprintf(line, sizeof(line), "%10.3f ", (double)(sim.now_ms - sim.start_ms) / 1000), len;
+	int head = snprintf(line, sizeof(line), "%10.3f ",
+			    (double)(sim.now_ms - sim.start_ms) / 1000),
+	    len;
 
 	va_start(ap, fmt);
 	len = vsnprintf(line + head, sizeof(line) - head - 1, fmt, ap);
@@ -217,8 +219,9 @@ static void run_until(int64_t end_ms)
 /* ---- one history ------------------------------------------------------------------------------------------- */
 
 #define START_MS INT64_C(1800000000000)
-#define CONVERGE_MS (6 * MINUTE_MS) /* grace, a stop and a few heartbeats, in which all must agree again */
-#define END_MS (25 * MINUTE_MS)     /* until the last lease must have ended */
+#define CONVERGE_MS \
+	(6 * MINUTE_MS) /* grace, a stop and a few heartbeats, in which all must agree again */
+#define END_MS (25 * MINUTE_MS) /* until the last lease must have ended */
 
 /* Each history has some kinds of faults, more or less often: some faults hide what others would show. */
 static void faults_choose(void)
@@ -268,6 +271,7 @@ static void course(void)
 		if (people_idle())
 			break;
 	}
+	sim.over = true;
 	if (!sim.out->failed)
 		run_until(sim.now_ms + 2 * MINUTE_MS);
 	if (!sim.out->failed)
@@ -280,8 +284,14 @@ void history_run(const struct options *o, struct outcome *out)
 
 	*out = (struct outcome){ 0 };
 	sim = (struct sim){
-		.o = *o, .out = out, .now_ms = START_MS, .start_ms = START_MS, .calm = true,
-		.life = rng_for(o->seed, 1), .net = rng_for(o->seed, 2), .luck = rng_for(o->seed, 3),
+		.o = *o,
+		.out = out,
+		.now_ms = START_MS,
+		.start_ms = START_MS,
+		.calm = true,
+		.life = rng_for(o->seed, 1),
+		.net = rng_for(o->seed, 2),
+		.luck = rng_for(o->seed, 3),
 		.ids = rng_for(o->seed, 4),
 	};
 	sha256_init(&told);

@@ -334,8 +334,43 @@ static int worker_refresh(struct control *c, struct db_conn *conn, struct worker
 	return db_update(conn, &worker_type, "workers", "id", w, err);
 }
 
-int op_worker_observe(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
+/* The heartbeat of a machine that has nothing and says nothing new writes nothing: its time of being seen is stored when
+ * the stored one is SEEN_LAG old (faults.c allows for that).  So a network of idle machines costs reads alone. */
+static int observe_quietly(struct control *c, struct db_conn *conn, const struct call *call, bool *ret_done, struct observed *ret,
+			   struct err *err)
 {
+	const struct observation *in = call->in;
+	cleanup_rows struct db_rows *rows = NULL;
+	int64_t now = control_now(c);
+	int rc;
+
+	*ret_done = false;
+	if (in->inventory || in->receipts.len || in->leases.len)
+		return 0;
+	if (db_query(conn,
+		     "SELECT w.desired_rev FROM workers w WHERE w.id = $1 AND w.state = 'online' AND w.boot_id = $2"
+		     " AND w.seen_ms > $3 AND w.seen_ms <= $4"
+		     " AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = w.id AND l.state <> 'ended')",
+		     DB_ARGS(DB_TEXT(call->caller.worker_id), DB_TEXT(in->boot_id), DB_INT(now - seen_lag_ms(c)), DB_INT(now)), &rows,
+		     err) < 0 || (rc = db_next(rows, err)) < 0)
+		return -1;
+	if (rc == 0)
+		return 0;
+	*ret = (struct observed){ .desired_rev = db_int(rows, 0) };
+	*ret_done = true;
+	return 0;
+}
+
+struct observe_arg {
+	struct control *c;
+	struct call *call;
+};
+
+static int observe_tx(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct observe_arg *x = arg;
+	struct control *c = x->c;
+	struct call *call = x->call;
 	const struct observation *in = call->in;
 	struct observed *out = call->out;
 	struct worker w;
@@ -366,8 +401,6 @@ int op_worker_observe(struct control *c, struct db_conn *conn, struct call *call
 	    db_query_int(conn, "SELECT desired_rev FROM workers WHERE id = $1", DB_ARGS(DB_TEXT(w.id)), 0,
 			 &out->desired_rev, err) < 0)
 		goto out;
-	out->server_time_ms = control_now(c);
-	out->heartbeat_ms = c->config.heartbeat_ms;
 	out->problems.items = arena_array(call->arena, const char *, problems.len + 1);
 	out->problems.len = problems.len;
 	if (problems.len)
@@ -376,4 +409,20 @@ int op_worker_observe(struct control *c, struct db_conn *conn, struct call *call
 out:
 	vec_release(&problems);
 	return rc;
+}
+
+int op_worker_observe(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
+{
+	const struct observation *in = call->in;
+	struct observed *out = call->out;
+	struct observe_arg arg = { c, call };
+	bool done;
+
+	if (observe_quietly(c, conn, call, &done, out, err) < 0 || (!done && db_tx(conn, observe_tx, &arg, err) < 0))
+		return -1;
+	out->server_time_ms = control_now(c);
+	out->heartbeat_ms = c->config.heartbeat_ms;
+	if (out->desired_rev > in->desired_rev)
+		wake(c, conn, "worker", call->caller.worker_id); /* its stream may have missed what another replica did */
+	return 0;
 }

@@ -71,6 +71,11 @@ int op_worker_logs(struct control *c, struct db_conn *conn, struct call *call, s
 		return err_set_field(err, "lease", "%s is another worker's", in->lease);
 	if (lease.generation != in->generation)
 		return err_set(err, ERR_CONFLICT, "generation %" PRId64 " is not the present one", in->generation);
+	if (lease.logs_expired) { /* the workload was removed, or long ago: nothing is kept any more */
+		out->seq = in->entries.len ? in->entries.items[in->entries.len - 1].seq : lease.logs_seq;
+		out->cut = true;
+		return 0;
+	}
 	if (lines_collect(c, in, &lease, &lines, err) < 0)
 		return -1;
 	out->seq = lease.logs_seq;

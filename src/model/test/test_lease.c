@@ -480,6 +480,28 @@ static void test_never_ready(void **state)
 	assert_string_equal(c.lease.reason_text, "its command said no");
 }
 
+/* Killed and restarted between the start and the first word of it: what ran meanwhile counts. */
+static void test_started_before_it_could_say_so(void **state)
+{
+	struct lease l = lease_in(LEASE_RESERVED);
+	struct lease_event e = { .kind = LEASE_EVENT_PROGRESS,
+				 .generation = 3,
+				 .phase = "preparing" };
+	struct lease_change c = apply(&l, &e, T0 + 1 * SECOND_MS);
+
+	meter_observe(&c.lease, T0 + 6 * SECOND_MS);
+	e.started = true;
+	c = apply(&c.lease, &e, T0 + 6 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, 5 * SECOND_MS);
+	e.started = false;
+	c = apply(&c.lease, &e, T0 + 6 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, 0);
+
+	e.started = true;
+	c = apply(&l, &e, T0 + 4 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, T0 + 4 * SECOND_MS - l.reserved_ms);
+}
+
 static void test_worker_lost(void **state)
 {
 	for (int from = LEASE_RESERVED; from < LEASE_ENDED; from++) {
@@ -549,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_reservation_expires),
 		cmocka_unit_test(test_preparation_times_out),
 		cmocka_unit_test(test_never_ready),
+		cmocka_unit_test(test_started_before_it_could_say_so),
 		cmocka_unit_test(test_worker_lost),
 		cmocka_unit_test(test_max_duration),
 		cmocka_unit_test(test_silence_ends_every_lease),
