@@ -87,6 +87,10 @@ void api_problem_read(int status, struct slice body, struct err *err)
 		detail ? detail : "the server answered without saying why");
 	if (!detail)
 		err_wrap(err, "status %d", status);
-	if (field)
-		snprintf(err->field, sizeof(err->field), "%s", field);
+	if (field) {
+		struct err clean;
+
+		err_set_field(&clean, field, "%s", field); /* it may hold what steers a terminal */
+		memcpy(err->field, clean.field, sizeof(err->field));
+	}
 }

@@ -43,6 +43,9 @@ static int pages_print(struct printer *p, const char *id, struct log_query *quer
 		*ret_cut = page.cut;
 		if (page.items.len == 0 || page.complete)
 			return 0;
+		if (page.next <= query->after)
+			return err_set(err, ERR_UNAVAILABLE,
+				       "the server sends the same page of output again: try later");
 		query->after = page.next;
 	}
 }

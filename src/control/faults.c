@@ -81,10 +81,12 @@ static int workers_silent(struct control *c, struct db_conn *conn, int64_t now_m
 
 	if (before < c->started_ms)
 		return 0; /* they have not had the time to be heard */
-	/* Of an idle worker the last heartbeats may not have been stored (observe_quietly). */
+	/* Of an idle worker the last heartbeats may not have been stored (observe_quietly); since it has accepted a lease
+	 * they all are. */
 	if (db_select(conn, &worker_type, "workers",
 		      "WHERE state = 'online' AND seen_ms < $1 AND (seen_ms < $2"
-		      " OR EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = workers.id AND l.state <> 'ended')) LIMIT $3",
+		      " OR EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = workers.id AND l.state <> 'ended'"
+		      " AND l.accepted_ms <> 0)) LIMIT $3",
 		      DB_ARGS(DB_INT(before), DB_INT(before - seen_lag_ms(c)), DB_INT(BATCH)), a, (void **)&items, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < len; i++) {

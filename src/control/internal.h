@@ -194,10 +194,11 @@ int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct wo
 int worker_inventory_take(struct control *c, struct worker *w, const struct inventory *inv, struct err *err) must_check;
 int worker_devices_store(struct db_conn *conn, const char *worker_id, const struct inventory *inv, struct err *err) must_check;
 
-/* How far the stored time of being seen may lie behind the true one while a worker is idle. */
+/* How far the stored time of being seen may lie behind the true one while a worker is idle: that an idle one is gone is
+ * noticed up to so much later. */
 static inline int64_t seen_lag_ms(const struct control *c)
 {
-	return c->config.silent_after_ms / 4;
+	return c->config.silent_after_ms;
 }
 
 /* ---- scheduler (scheduler.c) ------------------------------------------------------------------------------- */

@@ -3,8 +3,12 @@
 
 #include "../os/os.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
+
+/* glibc would make eight for each processor, and keep what each has ever held. */
+#define ARENAS_MAX 4
 
 static const char help[] =
 	"tesd: the server of a TES AI network\n"
@@ -250,8 +254,10 @@ static int command(struct process *p, int argc, char **argv)
 		puts("the configuration is fine");
 		return 0;
 	}
-	if (str_eq(what, "run"))
+	if (str_eq(what, "run")) {
 		signals_block();
+		mallopt(M_ARENA_MAX, ARENAS_MAX);
+	}
 	if (process_open(p, str_eq(what, "run") || str_eq(what, "migrate"), &err) < 0)
 		return fail(&err);
 	if (str_eq(what, "migrate")) {

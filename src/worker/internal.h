@@ -83,6 +83,7 @@ int link_do(struct link *l, const struct link_call *call, struct arena *a, void 
 int link_probe(struct link *l, int64_t *ret_skew_ms, struct err *err) must_check;
 int64_t link_session(
 	struct link *l); /* number of the present session: changes with each new one */
+void link_session_end(struct link *l); /* the next call opens a new one */
 int64_t link_heartbeat_ms(
 	struct link *l); /* as the server asked for when the session was opened */
 void link_clock_set(struct link *l, int64_t server_time_ms); /* as of now */

@@ -89,6 +89,9 @@ static void mark_not_here(struct lease_run *l, enum observed_state state)
 
 /* ---- the desired set ---- */
 
+/* As many as an observation may list: no server makes this machine run out of threads. */
+#define LEASES_HERE_MAX 4096
+
 /* True if the lease is new here. */
 static bool desire_locked(struct agent *w, const struct desired_lease *d, bool of_set)
 {
@@ -99,7 +102,7 @@ static bool desire_locked(struct agent *w, const struct desired_lease *d, bool o
 		lease_wish(l, d, of_set);
 		return false;
 	}
-	if (d->desired == DESIRE_NONE)
+	if (d->desired == DESIRE_NONE || map_count(w->leases) >= LEASES_HERE_MAX)
 		return false;
 	l = lease_new(w, d->lease);
 	l->next = box_new(d);

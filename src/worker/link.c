@@ -264,6 +264,13 @@ static int ticket_get(struct link *l, struct ticket *ret, struct err *err)
 	return rc;
 }
 
+void link_session_end(struct link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->session_valid = false;
+	pthread_mutex_unlock(&l->lock);
+}
+
 static void session_refused(struct link *l, int64_t number)
 {
 	pthread_mutex_lock(&l->lock);

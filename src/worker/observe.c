@@ -22,7 +22,7 @@ struct sent {
 	int64_t session;
 	bool inventory;
 	VEC(char *) finals;
-	int64_t desired_rev;
+	int64_t desired_rev, asked_ms;
 };
 
 static void sent_release(struct sent *s)
@@ -77,14 +77,18 @@ static void finals_told(struct agent *w, const struct sent *sent)
 	}
 }
 
-/* Its modification time outlives this process: a worker that is started again and again is
- * fenced all the same. */
-static void heard(struct agent *w)
+/* The silence counts from the question, not from its answer: that may have been long on its
+ * way, and the server counts from the question too.  The file's modification time outlives this
+ * process: a worker that is started again and again is fenced all the same. */
+static void heard(struct agent *w, int64_t asked_ms)
 {
 	cleanup_free char *path = path_join(w->state_dir, "heard");
+	int64_t at_ms = now_ms_get() - (time_monotonic_ms() - asked_ms);
+	const struct timespec at = { .tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000 };
+	const struct timespec times[2] = { at, at };
 
-	__atomic_store_n(&w->heard_ms, time_monotonic_ms(), __ATOMIC_RELAXED);
-	if (utimensat(AT_FDCWD, path, NULL, 0) < 0 && errno == ENOENT) {
+	__atomic_store_n(&w->heard_ms, asked_ms, __ATOMIC_RELAXED);
+	if (utimensat(AT_FDCWD, path, times, 0) < 0 && errno == ENOENT) {
 		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 		close_fd_(&fd);
@@ -94,7 +98,7 @@ static void heard(struct agent *w)
 static void answer_take(struct agent *w, const struct observed *out, const struct sent *sent,
 			int64_t *session_told)
 {
-	heard(w);
+	heard(w, sent->asked_ms);
 	link_clock_set(w->link, out->server_time_ms);
 	for (size_t i = 0; i < out->problems.len; i++)
 		log_line(LOG_WARN, "the server sees a problem", "problem",
@@ -133,7 +137,8 @@ static int intent_read(struct agent *w)
 static int observe(struct agent *w, int64_t *session_told, struct err *err)
 {
 	cleanup_arena struct arena a = { 0 };
-	struct sent sent cleanup(sent_release) = { .session = link_session(w->link) };
+	struct sent sent cleanup(sent_release) = { .session = link_session(w->link),
+						   .asked_ms = time_monotonic_ms() };
 	struct observation in = { .at_ms = link_now(w->link),
 				  .boot_id = w->id.boot_id,
 				  .intent = intent_read(w) };
@@ -217,8 +222,12 @@ void *observe_thread(void *arg)
 
 			/* Somebody else runs with our key: do not take turns with it
 			 * quickly. */
-			if (err.code == ERR_CONFLICT)
+			if (err.code == ERR_CONFLICT) {
 				until += 30 * SECOND_MS;
+				/* Or an older process's request for a session came late: a
+				 * new session says that it is this one that runs. */
+				link_session_end(w->link);
+			}
 			while (!agent_stopping(w) && cond_wait_until(&w->cond, &w->lock, until))
 				;
 		}

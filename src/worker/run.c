@@ -98,14 +98,16 @@ static int agent_open(struct agent *w, int *ret_lock, struct err *err)
 {
 	cleanup_free char *lock = path_join(w->state_dir, "lock");
 	char boot_id[ID_SIZE];
+	struct err e = { 0 };
 
 	memcpy(boot_id, w->id.boot_id, sizeof(boot_id));
 	if (identity_load(w->state_dir, &w->id, err) < 0 ||
 	    file_lock(lock, ret_lock, err) < 0 || machine_check(w->config, err) < 0)
 		return -1;
 	memcpy(w->id.boot_id, boot_id, sizeof(boot_id));
-	if (state_boot_write(w->state_dir, boot_id, err) < 0)
-		return -1;
+	/* A full disk must not end the leases that are here: only the owner's commands miss it. */
+	if (state_boot_write(w->state_dir, boot_id, &e) < 0)
+		log_err(LOG_ERROR, &e, "the state directory cannot be written", NULL);
 	w->heard_ms = time_monotonic_ms() - heard_before_ms(w->state_dir);
 	w->link = link_new(&w->id, agent_config(w)->ca_file);
 	return 0;

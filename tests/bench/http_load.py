@@ -27,7 +27,7 @@ def wrk(url: str, key: str, folder: Path, body: str | None = None) -> dict[str, 
     if body:
         script.append(f"wrk.method = 'POST'\nwrk.body = [[{body}]]\nwrk.headers['Content-Type'] = 'application/json'\n")
     (folder / "load.lua").write_text("".join(script))
-    out = run("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{size(8, 2)}s", "--latency", "-H", f"Authorization: Bearer {key}", "-s",
+    out = run("wrk", "-t1", "--timeout", "30s", f"-c{CONNECTIONS}", f"-d{size(8, 2)}s", "--latency", "-H", f"Authorization: Bearer {key}", "-s",
               folder / "load.lua", url)  # fmt: skip
     found = dict(re.findall(r"(\w+)=([\d.]+)", out))
     if float(found["bad"]):

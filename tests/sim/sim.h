@@ -47,7 +47,6 @@
 	B(LEAK, "leak", "capacity of ended leases is not given back") \
 	B(UNFUNDED, "unfunded", "a worker does not pause at the end of what is paid for") \
 	B(DEAF_STOP, "deaf-stop", "a worker ignores that it is told to stop") \
-	B(LATE_HEARD, "late-heard", "a worker counts its silence from the answer, not from its question") \
 	B(OLD_SESSION, "old-session", "a worker that is told that another process runs does not open a new session") \
 	B(CHAIN, "chain", "the publisher numbers events in an order of its own")
 /* clang-format on */
