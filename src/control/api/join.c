@@ -150,12 +150,13 @@ int op_worker_session(struct control *c, struct db_conn *conn, struct call *call
 		.id = new_id(c, "ss", call->arena), .exchange_key = arena_strdup(call->arena, hex),
 		.expires_ms = now + SESSION_TTL_MS, .heartbeat_ms = c->config.heartbeat_ms, .server_time_ms = now,
 	};
+	/* What the store may refuse comes first: a session is not undone. An owner's command has no boot id. */
+	if (!str_empty(in->boot_id) && db_exec(conn, "UPDATE workers SET boot_id = $2 WHERE id = $1",
+					       DB_ARGS(DB_TEXT(w.id), DB_TEXT(in->boot_id)), NULL, err) < 0)
+		return -1;
 	if (!session_put(c->sessions, out->id, w.id, theirs, key, out->expires_ms))
 		return err_set_field(err, "exchange_key", "was used before: make a new one for each session");
-	if (str_empty(in->boot_id))
-		return 0; /* an owner's command, not the process that runs leases */
-	return db_exec(conn, "UPDATE workers SET boot_id = $2 WHERE id = $1", DB_ARGS(DB_TEXT(w.id), DB_TEXT(in->boot_id)),
-		       NULL, err);
+	return 0;
 }
 
 /* Drain: no new leases, the present ones are asked to end at once; pause: no new ones, the present run on. */

@@ -186,6 +186,30 @@ int runtime_unpause(struct runtime *rt, const char *lease, struct err *err)
 			     err);
 }
 
+/* What is killed must still be scheduled to die: the thousand processes of a fork bomb that
+ * share a tenth of a processor need half an hour for it.  Best effort: Podman's engine of
+ * version 4 cannot change it. */
+static void cpu_lend(struct runtime *rt, const char *lease)
+{
+	static const char body[] = "{\"NanoCpus\":1000000000}";
+	cleanup_arena struct arena arena = { 0 };
+	struct docker_call call = { .method = HTTP_POST,
+				    .timeout_ms = DOCKER_TIMEOUT_MS,
+				    .body = { body, sizeof(body) - 1 } };
+	char name[CONTAINER_NAME_SIZE];
+	struct json *answer;
+	int64_t has;
+
+	if (container_name(lease, name, NULL) < 0 ||
+	    inspect(rt, lease, &arena, &answer, NULL) < 0)
+		return;
+	has = json_int(json_find(answer, "HostConfig"), "NanoCpus");
+	if (has <= 0 || has >= 1000000000)
+		return;
+	call.path = arena_printf(&arena, "/containers/%s/update", name);
+	(void)!docker_do(rt, &call, "lending it a processor", NULL);
+}
+
 int runtime_stop(struct runtime *rt, const char *lease, int64_t grace_ms, struct err *err)
 {
 	char action[48];
@@ -202,6 +226,7 @@ int runtime_stop(struct runtime *rt, const char *lease, int64_t grace_ms, struct
 		/* What is frozen does not hear TERM. */
 		if (state == CONTAINER_PAUSED && runtime_unpause(rt, lease, &e) < 0)
 			break;
+		cpu_lend(rt, lease);
 		if (change(rt, lease, action, "stopping the container",
 			   MAX(grace_ms, 0) + CHANGE_TIMEOUT_MS, &e) == 0 ||
 		    e.code == ERR_NOT_FOUND)
@@ -225,6 +250,7 @@ int runtime_remove(struct runtime *rt, const char *lease, struct err *err)
 	if (docker_do(rt, &call, "removing the container", &e) < 0 && e.code != ERR_NOT_FOUND) {
 		enum container_state state;
 
+		cpu_lend(rt, lease);
 		/* Another call is at it (409), or was. */
 		if (e.code != ERR_CONFLICT || state_get(rt, lease, &state, NULL) < 0 ||
 		    state != CONTAINER_ABSENT) {
