@@ -3,8 +3,8 @@
  * own transaction); leadership keeps them from doing the work twice. */
 #include "internal.h"
 
-#define HOLD_MS (15 * SECOND_MS)
-#define RENEW_MS (5 * SECOND_MS)
+#define HOLD_MS (6 * SECOND_MS)
+#define RENEW_MS (2 * SECOND_MS)
 
 struct leader_arg {
 	struct control *c;
