@@ -202,8 +202,8 @@ static void *copy_thread(void *arg)
 	return NULL;
 }
 
-/* Directory part of an absolute path, without the first '/': "/out" -> "", "/work/out" ->
- * "work". */
+/* Directory part of an absolute path, without the first '/': "/out" -> "", "/data/out" ->
+ * "data". */
 static char *folder_of(const char *path, struct arena *a)
 {
 	const char *end = path + strlen(path);
