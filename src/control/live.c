@@ -79,16 +79,6 @@ static void woken(void *arg)
 	pthread_mutex_unlock(&streams.lock);
 }
 
-void live_start(struct live *st, struct http_stream *http)
-{
-	st->http = http;
-	pthread_mutex_lock(&streams.lock);
-	*vec_push(&streams.live) = st;
-	pthread_mutex_unlock(&streams.lock);
-	st->listener = hub_listen(st->c->hub, st->topic, woken, st);
-	woken(st);
-}
-
 /* Lock held; drops it while taking the stream out of the hub. */
 static void retire(struct live *st)
 {
@@ -104,6 +94,22 @@ static void retire(struct live *st)
 	http_stream_finish(st->http);
 	live_free(st);
 	pthread_mutex_lock(&streams.lock);
+}
+
+void live_start(struct live *st, struct http_stream *http)
+{
+	st->http = http;
+	st->running = true; /* by us: a wake that comes before we are done only makes it look once more */
+	st->listener = hub_listen(st->c->hub, st->topic, woken, st);
+	pthread_mutex_lock(&streams.lock);
+	st->running = false;
+	if (streams.stopping) { /* the threads may have ended: nobody else would */
+		retire(st);
+	} else {
+		*vec_push(&streams.live) = st;
+		enqueue(st);
+	}
+	pthread_mutex_unlock(&streams.lock);
 }
 
 static int pull_once(struct live *st, struct db_conn *conn)

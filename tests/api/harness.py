@@ -137,6 +137,8 @@ def send(
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             conn.request(method, target, body=body, headers=headers or {})
+        if conn.sock is None:
+            raise ConnectionRefusedError(f"no connection to {url}")
         # A server that refuses a large body by its head answers before it has read all of it.
         answer = conn.getresponse()
         return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -63,6 +64,30 @@ def test_tesd_stopped_in_order_while_a_worker_goes_on(net: Network) -> None:
     assert net.tesd.stop() == 0
     net.tesd.start()
     assert net.api.wait_end(job)["state"] == "succeeded"
+
+
+def test_tesd_stops_while_streams_are_being_opened(net: Network) -> None:
+    """A stream that begins in the moment of stopping is ended too, and nothing of it is left."""
+    net.customer.key()
+    for _ in range(5):
+        done = threading.Event()
+
+        def knock(done: threading.Event = done) -> None:
+            api = net.tesd.client(net.customer.key())
+            while not done.is_set():
+                with contextlib.suppress(*GIVE_UP):
+                    api.stream("/v1/events").close()
+
+        threads = [threading.Thread(target=knock, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert net.tesd.stop() == 0
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join(30)
+        net.tesd.start()
 
 
 @pytest.mark.settings(network__grace="2s", network__silent_after="1s")
