@@ -117,6 +117,9 @@ typedef int db_tx_fn(struct db_conn *c, void *arg, struct err *err);
 int db_tx(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 /* A read-only snapshot for several statements; within db_tx simply runs fn. */
 int db_read(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
+/* The same for a function that makes one statement at most (a second is ERR_INTERNAL): a
+ * statement is a snapshot by itself, so this saves beginning and ending a transaction. */
+int db_read_one(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 bool db_in_tx(const struct db_conn *c);
 /* `fn(arg)` runs once after the running transaction has committed, in order of registration;
  * dropped on rollback or retry, and where the outcome of a commit is unknown.  `arg_free` (may

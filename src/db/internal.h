@@ -17,6 +17,7 @@
 
 enum tx_mode {
 	TX_NONE,
+	TX_READ_ONE, /* one statement, for which the store begins no transaction */
 	TX_READ,
 	TX_WRITE,
 	TX_MIGRATE, /* a write that excludes other migrations, and sees what they committed */
@@ -99,6 +100,7 @@ struct hook {
 struct db_conn {
 	struct db *db;
 	enum tx_mode mode;
+	bool asked;	   /* in TX_READ_ONE: the one statement has been made */
 	bool lost;	   /* the connection is gone; set by the store */
 	struct err failed; /* the first failure in the running transaction; ERR_NONE: none */
 	VEC(struct hook) hooks;

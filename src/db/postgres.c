@@ -220,7 +220,8 @@ static int pg_begin(struct db_conn *conn, enum tx_mode mode, struct err *err)
 		 * for the lock. */
 		c->begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 		return pg_run(conn, "SELECT pg_advisory_xact_lock(" MIGRATE_LOCK ")", err);
-	case TX_NONE: assert(!"no mode");
+	case TX_NONE:
+	case TX_READ_ONE: assert(!"no transaction");
 	}
 	return 0;
 }
