@@ -273,6 +273,16 @@ CREATE INDEX leases_by_workload ON leases (workload_id, generation);
 CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
 CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
 
+-- Workloads with what they have cost up to now, the running lease included.  To be read only.
+CREATE VIEW workloads_now AS
+SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_price_uusd_h, quote_id, worker_wanted, attempts,
+	exit_code, created_ms, started_ms, ended_ms, removed_ms,
+	charged_uusd + CASE WHEN ended_ms > 0 THEN 0 ELSE CAST(COALESCE((
+		SELECT SUM(l.billed_uusd) FROM leases l WHERE l.workload_id = workloads.id AND l.state <> 'ended'
+	), 0) AS BIGINT) END AS charged_uusd,
+	lease_id, worker_id, updated_ms
+FROM workloads;
+
 -- The guard against leasing a device twice: one row while a lease holds it.
 CREATE TABLE device_claims (
 	worker_id TEXT NOT NULL REFERENCES workers (id),
