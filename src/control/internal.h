@@ -2,7 +2,8 @@
  *
  * The rule of this folder: a transition, its transfers and its events are written by one db_tx; what others must know is
  * woken after its commit (wake_*).  Handlers run inside the transaction that control_call opened for them (writes for
- * anything but GET; a read snapshot for GET; with OP_ONE_READ one statement, which is a snapshot), so a handler is straight-line code without locks.
+ * anything but GET; a read snapshot for GET, or with OP_ONE_READ a single statement), so a handler is straight-line code
+ * without locks.
  */
 #ifndef TES_CONTROL_INTERNAL_H
 #define TES_CONTROL_INTERNAL_H
