@@ -83,7 +83,9 @@ struct db_args {
 int db_exec(struct db_conn *c, const char *sql, struct db_args args,
 	    int64_t *ret_changed /* may be NULL */, struct err *err) must_check;
 /* The same statement for `count` rows of `columns` values each, row after row in `values`: one
- * exchange with the server for all.  All or nothing, since a failure dooms the transaction. */
+ * exchange with the server for all, and on PostgreSQL one execution if it is an INSERT … VALUES,
+ * or an UPDATE whose first condition is "column = $n" and differs from row to row.  All or
+ * nothing, since a failure dooms the transaction. */
 int db_exec_batch(struct db_conn *c, const char *sql, const struct db_value *values,
 		  size_t columns, size_t count, int64_t *ret_changed /* may be NULL */,
 		  struct err *err) must_check;
