@@ -202,11 +202,12 @@ CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
 CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
 CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending';
 
+-- What the replica and the worker refer to, the lease repeats without asking again whether it exists.
 CREATE TABLE leases (
 	id TEXT NOT NULL PRIMARY KEY,
-	org_id TEXT NOT NULL REFERENCES orgs (id),
-	provider_org_id TEXT NOT NULL REFERENCES orgs (id),
-	workload_id TEXT NOT NULL REFERENCES workloads (id),
+	org_id TEXT NOT NULL,
+	provider_org_id TEXT NOT NULL,
+	workload_id TEXT NOT NULL,
 	replica_id TEXT NOT NULL REFERENCES replicas (id),
 	worker_id TEXT NOT NULL REFERENCES workers (id),
 	generation BIGINT NOT NULL CONSTRAINT leases_generation CHECK (generation >= 1),
@@ -262,14 +263,14 @@ CREATE TABLE leases (
 		CHECK (billed_ms >= 0 AND billed_ms <= claimed_ms AND billed_ms <= observed_ms
 		       AND billed_uusd >= 0 AND fee_uusd >= 0 AND fee_uusd <= billed_uusd)
 );
-CREATE UNIQUE INDEX leases_by_replica ON leases (replica_id, generation);
+-- A replica is of one workload: unique for it, and in the order of who asks for a workload's leases.
+CREATE UNIQUE INDEX leases_by_workload ON leases (workload_id, replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
 CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
 CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
-CREATE INDEX leases_by_workload ON leases (workload_id, generation);
 CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
 CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
 
@@ -283,9 +284,9 @@ SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_pri
 	lease_id, worker_id, updated_ms
 FROM workloads;
 
--- The guard against leasing a device twice: one row while a lease holds it.
+-- The guard against leasing a device twice: one row while a lease, of that worker, holds it.
 CREATE TABLE device_claims (
-	worker_id TEXT NOT NULL REFERENCES workers (id),
+	worker_id TEXT NOT NULL,
 	device_uuid TEXT NOT NULL,
 	lease_id TEXT NOT NULL REFERENCES leases (id) DEFERRABLE INITIALLY DEFERRED,
 	PRIMARY KEY (worker_id, device_uuid)
@@ -413,7 +414,7 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_unnumbered ON events (at_ms, made, id) WHERE seq IS NULL;
-CREATE INDEX events_by_org ON events (org_id, seq);
+CREATE INDEX events_by_org ON events (org_id, seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_by_subject ON events (subject, seq);
 
 -- The answer to a request that may be sent again.
