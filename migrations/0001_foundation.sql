@@ -274,7 +274,6 @@ CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
 CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
-CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
 
 -- Workloads with what they have cost up to now, the running lease included.  To be read only.
 CREATE VIEW workloads_now AS
