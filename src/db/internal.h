@@ -197,6 +197,9 @@ struct db_value postgres_value(const struct pg_result *res, int row, int col);
 /* postgres_batch.c.  The statement for many rows at once; false: there is none that would do
  * the same.  ret_key: the parameter in which the rows of one execution must differ, or -1. */
 bool postgres_batch_sql(const char *sql, int params, struct strbuf *ret, int *ret_key);
+/* How many of the rows go in one exchange: libpq keeps what is sent, and all the results of a
+ * pipeline till they are read. */
+size_t postgres_batch_rows(const struct db_value *values, size_t columns, size_t count);
 /* One array for each parameter, in `buf`; false: these rows must go one by one. */
 bool postgres_batch_arrays(const struct db_value *values, size_t columns, size_t rows, int key,
 			   struct strbuf *buf, struct db_value *ret_arrays, unsigned *ret_types);

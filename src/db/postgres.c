@@ -504,21 +504,6 @@ static struct postgres_stmt *batch_of(struct postgres_stmt *s)
 	return s->batch = batch;
 }
 
-/* How many of the rows go in one exchange: libpq keeps what is sent, and all the results of a
- * pipeline till they are read. */
-static size_t batch_rows(const struct db_value *values, size_t columns, size_t count)
-{
-	const size_t bytes_max = 16 << 20;
-	size_t rows = 0, bytes = 0;
-
-	while (rows < MIN(count, (size_t)1000) && bytes < bytes_max) {
-		for (size_t i = 0; i < columns; i++)
-			bytes += values[rows * columns + i].len;
-		rows++;
-	}
-	return rows;
-}
-
 /* 1: done, 0: these must go one by one. */
 static int batch_try(struct postgres_stmt *s, const struct db_value *values, size_t rows,
 		     int64_t *ret_changed, struct err *err)
@@ -530,7 +515,8 @@ static int batch_try(struct postgres_stmt *s, const struct db_value *values, siz
 	size_t columns = (size_t)s->rows.params;
 
 	strbuf_init(&buf);
-	if (!batch || !postgres_batch_arrays(values, columns, rows, s->batch_key, &buf, arrays, types))
+	if (!batch || !postgres_batch_arrays(values, columns, rows, s->batch_key, &buf, arrays,
+					     types))
 		return 0;
 	if (memcmp(batch->types, types, columns * sizeof(types[0]))) {
 		unprepare(batch);
@@ -553,7 +539,7 @@ static int pg_exec_batch(struct db_rows *r, const struct db_value *values, size_
 
 	for (; count; count -= rows, values += rows * columns) {
 		struct exchange x = { .stmt = s, .values = values };
-		rows = x.count = batch_rows(values, columns, count);
+		rows = x.count = postgres_batch_rows(values, columns, count);
 		int done = batch_try(s, values, rows, &x.changed, err);
 		if (done < 0 || (!done && exchange_run(conn_of(r->conn), &x, err)))
 			return -1;

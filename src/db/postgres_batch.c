@@ -1,15 +1,17 @@
-/* A batch as one statement.  For each execution PostgreSQL makes a table's CHECKs, index expressions and triggers ready
- * anew, which costs more than the row does; so the rows of a batch go as one array for each parameter, and the statement
- * is rewritten to take them from there:
+/* A batch as one statement.  For each execution PostgreSQL makes a table's CHECKs, index
+ * expressions and triggers ready anew, which costs more than the row does; so the rows of a batch
+ * go as one array for each parameter, and the statement is rewritten to take them from there:
  *
  *   INSERT INTO t (a, b) VALUES ($1, $2)
  *   INSERT INTO t (a, b) SELECT batch.p1, batch.p2 FROM unnest($1, $2) AS batch (p1, p2)
  *
- *   UPDATE t SET b = b + $2 WHERE a = $1 AND c > $3
- *   UPDATE t SET b = b + batch.p2 FROM unnest($1, $2, $3) AS batch (p1, p2, p3) WHERE a = batch.p1 AND c > batch.p3
+ *   UPDATE t SET b = b + $2 WHERE a = $1 AND c > $2
+ *   UPDATE t SET b = b + batch.p2 FROM unnest($1, $2) AS batch (p1, p2)
+ *       WHERE a = batch.p1 AND c > batch.p2
  *
- * Taken are only statements for which that is the same.  An UPDATE changes a row once, so its first condition must be
- * `column = $n`: rows of a batch that differ in $n then concern different rows of the table. */
+ * Taken are only statements for which that is the same.  An UPDATE changes a row once, so its
+ * first condition must be `column = $n`: rows of a batch that differ in $n then concern different
+ * rows of the table. */
 #include "internal.h"
 
 #include <endian.h>
@@ -71,7 +73,8 @@ static bool insert_rewrite(const char *sql, int params, struct strbuf *ret)
 	const char *row = values + strlen(" VALUES ");
 	rest = find_outside(row, ")");
 	/* The closing parenthesis is where the depth is 0 again. */
-	if (!rest || strstr(rest, "$") || strstr(rest, "DO UPDATE") || find_outside(rest + 1, ","))
+	if (!rest || strstr(rest, "$") || strstr(rest, "DO UPDATE") ||
+	    find_outside(rest + 1, ","))
 		return false;
 	strbuf_add(ret, sql, (size_t)(values - sql));
 	strbuf_adds(ret, " SELECT ");
@@ -138,7 +141,8 @@ static enum db_kind kind_common(const struct db_value *values, size_t columns, s
 
 static int value_compare(const void *a, const void *b)
 {
-	const struct db_value *x = *(const struct db_value *const *)a, *y = *(const struct db_value *const *)b;
+	const struct db_value *x = *(const struct db_value *const *)a;
+	const struct db_value *y = *(const struct db_value *const *)b;
 
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
@@ -168,9 +172,10 @@ static void add_be32(struct strbuf *out, uint32_t n)
 	strbuf_add(out, &n, sizeof(n));
 }
 
-/* PostgreSQL's binary form of an array: dimensions, whether there are NULLs, type; length and first index of the one
- * dimension; then each value with its length. */
-static void add_array(struct strbuf *out, unsigned type, const struct db_value *values, size_t columns, size_t rows)
+/* PostgreSQL's binary form of an array: dimensions, whether there are NULLs, type; length and
+ * first index of the one dimension; then each value with its length. */
+static void add_array(struct strbuf *out, unsigned type, const struct db_value *values,
+		      size_t columns, size_t rows)
 {
 	add_be32(out, 1);
 	add_be32(out, 1);
@@ -194,8 +199,21 @@ static void add_array(struct strbuf *out, unsigned type, const struct db_value *
 	}
 }
 
-bool postgres_batch_arrays(const struct db_value *values, size_t columns, size_t rows, int key, struct strbuf *buf,
-			   struct db_value *ret_arrays, unsigned *ret_types)
+size_t postgres_batch_rows(const struct db_value *values, size_t columns, size_t count)
+{
+	const size_t bytes_max = 16 << 20;
+	size_t rows = 0, bytes = 0;
+
+	while (rows < MIN(count, (size_t)1000) && bytes < bytes_max) {
+		for (size_t i = 0; i < columns; i++)
+			bytes += values[rows * columns + i].len;
+		rows++;
+	}
+	return rows;
+}
+
+bool postgres_batch_arrays(const struct db_value *values, size_t columns, size_t rows, int key,
+			   struct strbuf *buf, struct db_value *ret_arrays, unsigned *ret_types)
 {
 	static const struct { unsigned one, array; } types[] = {
 		[DB_KIND_INT] = { OID_INT8, OID_INT8_ARRAY },

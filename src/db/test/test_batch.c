@@ -110,9 +110,11 @@ static void inserting(void **state)
 	test_store_run(s, tables);
 	values = arena_array(&arena, struct db_value, ROWS * COLUMNS);
 	things_fill(&arena, values);
-	assert_batch(s, "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)", values, COLUMNS, ROWS, ROWS);
-	assert_ok(db_query(s->conn, "SELECT n, text, bytes FROM thing ORDER BY CAST(substr(id, 2) AS BIGINT)", DB_NO_ARGS,
-			   &rows, &err));
+	assert_batch(s, "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)", values,
+		     COLUMNS, ROWS, ROWS);
+	assert_ok(db_query(s->conn,
+			   "SELECT n, text, bytes FROM thing ORDER BY CAST(substr(id, 2) AS BIGINT)",
+			   DB_NO_ARGS, &rows, &err));
 	for (; db_next(rows, &err) > 0; i++)
 		for (int k = 0; k < COLUMNS - 1; k++) {
 			const struct db_value got = db_column(rows, k), want = values[i * COLUMNS + 1 + (size_t)k];
@@ -130,7 +132,8 @@ static void conflicts(void **state)
 {
 	struct test_store *s = test_store_get(state);
 	cleanup_arena struct arena arena = { 0 };
-	struct batch b = { "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)", NULL, COLUMNS, ROWS, 0 };
+	struct batch b = { "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)",
+			   NULL, COLUMNS, ROWS, 0 };
 	struct db_value *values;
 	struct err err;
 
@@ -186,7 +189,8 @@ static void updating(void **state)
 		values[i * 3 + 2] = DB_INT(1000);
 	}
 	assert_batch(s, sql, values, 3, ROWS, ROWS);
-	assert_int_equal(test_store_int(s, "SELECT SUM(n) FROM thing WHERE id IN ('t1', 't3', 't5', 't7', 't9', 't11', 't13')"),
+	assert_int_equal(test_store_int(s, "SELECT SUM(n) FROM thing WHERE id IN"
+					   " ('t1', 't3', 't5', 't7', 't9', 't11', 't13')"),
 			 ROWS + 7);
 }
 
