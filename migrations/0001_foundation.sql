@@ -3,6 +3,8 @@
 --
 -- Times and durations are milliseconds, money is millionths of a currency, truth values are 0 or 1, enums are their
 -- names, objects, lists and maps are JSON text.  Absent is NULL for ids, 0 for times and '' for other texts.
+-- A fillfactor (of PostgreSQL; migrate.c leaves it out for SQLite) leaves room in the pages of tables whose rows change
+-- soon in columns that no index has, so that the new version of a row needs no index entries.
 -- The CHECKs and unique indexes are the last guard of what the code promises: no capacity given twice, no device leased
 -- twice, no second attempt beside a living one, no account below its limit, nothing billed that was not delivered.
 
@@ -86,7 +88,7 @@ CREATE TABLE workers (
 	-- Not "used <= offered": an owner may offer less while leases run. Whoever claims checks that, in the same UPDATE.
 	CONSTRAINT workers_used
 		CHECK (used_cpu_milli >= 0 AND used_memory_mib >= 0 AND used_disk_mib >= 0 AND used_gpus >= 0)
-);
+) WITH (fillfactor = 60);
 CREATE INDEX workers_by_org ON workers (org_id, joined_ms);
 CREATE INDEX workers_by_seen ON workers (seen_ms) WHERE state = 'online';
 CREATE INDEX workers_offline ON workers (id) WHERE state = 'offline';
@@ -171,7 +173,7 @@ CREATE TABLE workloads (
 	lease_id TEXT,
 	worker_id TEXT,
 	updated_ms BIGINT NOT NULL DEFAULT 0
-);
+) WITH (fillfactor = 60);
 -- Ids begin with the time: their order is that of creation.
 CREATE INDEX workloads_by_org ON workloads (org_id, id);
 CREATE INDEX workloads_by_name ON workloads (name, id);
@@ -203,11 +205,12 @@ CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
 CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
 CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending';
 
+-- What the replica and the worker refer to, the lease repeats without asking again whether it exists.
 CREATE TABLE leases (
 	id TEXT NOT NULL PRIMARY KEY,
-	org_id TEXT NOT NULL REFERENCES orgs (id),
-	provider_org_id TEXT NOT NULL REFERENCES orgs (id),
-	workload_id TEXT NOT NULL REFERENCES workloads (id),
+	org_id TEXT NOT NULL,
+	provider_org_id TEXT NOT NULL,
+	workload_id TEXT NOT NULL,
 	replica_id TEXT NOT NULL REFERENCES replicas (id),
 	worker_id TEXT NOT NULL REFERENCES workers (id),
 	generation BIGINT NOT NULL CONSTRAINT leases_generation CHECK (generation >= 1),
@@ -263,20 +266,30 @@ CREATE TABLE leases (
 		CHECK (billed_ms >= 0 AND billed_ms <= claimed_ms AND billed_ms <= observed_ms
 		       AND billed_uusd >= 0 AND fee_uusd >= 0 AND fee_uusd <= billed_uusd)
 );
-CREATE UNIQUE INDEX leases_by_replica ON leases (replica_id, generation);
+-- No generation of a replica twice; and a workload's leases.
+CREATE UNIQUE INDEX leases_by_workload ON leases (workload_id, replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
 CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
 CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
-CREATE INDEX leases_by_workload ON leases (workload_id, generation);
-CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
-CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
+CREATE INDEX leases_billed_by_org ON leases (org_id, reserved_ms) WHERE billed_uusd > 0;
+CREATE INDEX leases_running_by_org ON leases (org_id) WHERE state = 'running';
 
--- The guard against leasing a device twice: one row while a lease holds it.
+-- Workloads with what they have cost up to now, the running lease included.  To be read only.
+CREATE VIEW workloads_now AS
+SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_price_uusd_h, quote_id, worker_wanted, attempts,
+	exit_code, created_ms, started_ms, ended_ms, removed_ms,
+	charged_uusd + CASE WHEN ended_ms > 0 THEN 0 ELSE CAST(COALESCE((
+		SELECT SUM(l.billed_uusd) FROM leases l WHERE l.workload_id = workloads.id AND l.state <> 'ended'
+	), 0) AS BIGINT) END AS charged_uusd,
+	lease_id, worker_id, updated_ms
+FROM workloads;
+
+-- The guard against leasing a device twice: one row while a lease, of that worker, holds it.
 CREATE TABLE device_claims (
-	worker_id TEXT NOT NULL REFERENCES workers (id),
+	worker_id TEXT NOT NULL,
 	device_uuid TEXT NOT NULL,
 	lease_id TEXT NOT NULL REFERENCES leases (id) DEFERRABLE INITIALLY DEFERRED,
 	PRIMARY KEY (worker_id, device_uuid)
@@ -357,7 +370,7 @@ CREATE TABLE accounts (
 		CHECK (debits_must_not_exceed_credits = 0 OR debits_pending + debits_posted <= credits_posted),
 	CONSTRAINT accounts_credits_limit
 		CHECK (credits_must_not_exceed_debits = 0 OR credits_pending + credits_posted <= debits_posted)
-);
+) WITH (fillfactor = 60);
 CREATE UNIQUE INDEX accounts_of_org ON accounts (org_id, name, currency) WHERE org_id IS NOT NULL;
 CREATE UNIQUE INDEX accounts_of_network ON accounts (name, currency) WHERE org_id IS NULL;
 
@@ -404,8 +417,7 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_unnumbered ON events (at_ms, made, id) WHERE seq IS NULL;
-CREATE INDEX events_by_org ON events (org_id, seq);
-CREATE INDEX events_by_subject ON events (subject, seq);
+CREATE INDEX events_by_org ON events (org_id, seq) WHERE seq IS NOT NULL;
 
 -- The answer to a request that may be sent again.
 CREATE TABLE idempotency (

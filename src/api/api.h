@@ -19,6 +19,7 @@ enum operation_flags {
 	OP_UPLOAD = 1 << 6,     /* takes bytes */
 	OP_SECRETS = 1 << 7,    /* its output carries secrets, to the one who needs them */
 	OP_OWN_TX = 1 << 8,     /* the handler opens its own transaction, if any, after what needs none */
+	OP_ONE_READ = 1 << 9,   /* a GET that asks the store once: one statement is a snapshot by itself */
 };
 
 /* Every operation by a number, in the order of the table. */

@@ -50,7 +50,89 @@ static int role_now(struct db_conn *conn, const struct api_key *k, struct arena 
 	return 0;
 }
 
+static int unknown(struct err *err)
+{
+	err_clear(err);
+	return err_set(err, ERR_UNAUTHENTICATED, "this API key is not known: `tes login` gets a new one");
+}
+
+static int ended(const char *how, struct err *err)
+{
+	return err_set(err, ERR_UNAUTHENTICATED, "this API key %s: `tes login` gets a new one", how);
+}
+
+/* A key of that id, whose secret has that hash, from the store. */
+static int key_read(struct db_conn *conn, const char *id, const char *hash, struct arena *a, struct known_key *ret,
+		    struct err *err)
+{
+	struct api_key k;
+	struct known_key known = { 0 };
+
+	if (db_get(conn, &api_key_type, "api_keys", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, &k, err) < 0)
+		return err->code == ERR_NOT_FOUND ? unknown(err) : -1;
+	if (!mem_equal_const_time(hash, k.hash, SHA256_HEX_SIZE - 1))
+		return unknown(err);
+	if (k.revoked_ms)
+		return ended("was revoked", err);
+	if (role_now(conn, &k, a, &known.role, err) < 0 ||
+	    scopes_parse(k.scopes.items, k.scopes.len, &known.scopes, err) < 0)
+		return -1;
+	known.expires_ms = k.expires_ms;
+	known.used_ms = k.used_ms;
+	if (str_copy(known.id, ID_SIZE, k.id) || str_copy(known.org_id, ID_SIZE, k.org_id) ||
+	    str_copy(known.user_id, ID_SIZE, k.user_id ? k.user_id : "") || str_copy(known.hash, SHA256_HEX_SIZE, k.hash))
+		return err_set(err, ERR_INTERNAL, "%s is stored with an id of another form", id);
+	*ret = known;
+	return 0;
+}
+
+static int key_find(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct known_key *ret,
+		    struct err *err)
+{
+	const char *id, *secret;
+	char hash[SHA256_HEX_SIZE];
+	int64_t monotonic_ms = time_monotonic_ms();
+	uint64_t era;
+
+	if (!str_starts(header, "Bearer ") || key_split(header + 7, a, &id, &secret) < 0)
+		return err_set(err, ERR_UNAUTHENTICATED,
+			       "the Authorization header does not hold an API key: send \"Bearer tes_…\"; `tes login` gets one");
+	sha256_hex(secret, strlen(secret), hash);
+	if (!keys_find(c->keys, id, monotonic_ms, ret, &era)) {
+		if (key_read(conn, id, hash, a, ret, err) < 0)
+			return -1;
+		keys_put(c->keys, ret, monotonic_ms, era);
+	} else if (!mem_equal_const_time(hash, ret->hash, SHA256_HEX_SIZE - 1)) {
+		return unknown(err);
+	}
+	if (ret->expires_ms && ret->expires_ms <= control_now(c))
+		return ended("has expired", err);
+	return 0;
+}
+
+static void caller_fill(const struct known_key *k, struct arena *a, struct caller *ret)
+{
+	ret->kind = CALLER_KEY;
+	ret->org_id = arena_strdup(a, k->org_id);
+	ret->user_id = *k->user_id ? arena_strdup(a, k->user_id) : NULL;
+	ret->key_id = arena_strdup(a, k->id);
+	ret->role = k->role;
+	ret->scopes = k->scopes;
+}
+
+int auth_key_look(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret,
+		  struct err *err)
+{
+	struct known_key k;
+
+	if (key_find(c, conn, header, a, &k, err) < 0)
+		return -1;
+	caller_fill(&k, a, ret);
+	return 0;
+}
+
 struct used_arg {
+	struct control *c;
 	const char *id;
 	int64_t now_ms;
 };
@@ -60,41 +142,20 @@ static int used_tx(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct used_arg *x = arg;
 
-	return db_exec(conn, "UPDATE api_keys SET used_ms = $2 WHERE id = $1", DB_ARGS(DB_TEXT(x->id), DB_INT(x->now_ms)), NULL, err);
+	keys_changed(x->c, conn);
+	return db_exec(conn, "UPDATE api_keys SET used_ms = $2 WHERE id = $1 AND used_ms <= $3",
+		       DB_ARGS(DB_TEXT(x->id), DB_INT(x->now_ms), DB_INT(x->now_ms - HOUR_MS)), NULL, err);
 }
 
 int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret,
 	     struct err *err)
 {
-	const char *id, *secret;
-	char hash[SHA256_HEX_SIZE];
-	struct api_key k;
-	struct caller caller = *ret;
+	struct known_key k;
 	int64_t now = control_now(c);
 
-	if (!str_starts(header, "Bearer ") || key_split(header + 7, a, &id, &secret) < 0)
-		return err_set(err, ERR_UNAUTHENTICATED,
-			       "the Authorization header does not hold an API key: send \"Bearer tes_…\"; `tes login` gets one");
-	sha256_hex(secret, strlen(secret), hash);
-	if (db_get(conn, &api_key_type, "api_keys", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, &k, err) < 0 &&
-	    err->code != ERR_NOT_FOUND)
+	if (key_find(c, conn, header, a, &k, err) < 0 ||
+	    (now - k.used_ms >= HOUR_MS && db_tx(conn, used_tx, &(struct used_arg){ c, k.id, now }, err) < 0))
 		return -1;
-	if (err->code == ERR_NOT_FOUND || !mem_equal_const_time(hash, k.hash, SHA256_HEX_SIZE - 1)) {
-		err_clear(err);
-		return err_set(err, ERR_UNAUTHENTICATED, "this API key is not known: `tes login` gets a new one");
-	}
-	if (k.revoked_ms || (k.expires_ms && k.expires_ms <= now))
-		return err_set(err, ERR_UNAUTHENTICATED, "this API key %s: `tes login` gets a new one",
-			       k.revoked_ms ? "was revoked" : "has expired");
-	if (role_now(conn, &k, a, &caller.role, err) < 0 ||
-	    scopes_parse(k.scopes.items, k.scopes.len, &caller.scopes, err) < 0)
-		return -1;
-	if (now - k.used_ms >= HOUR_MS && db_tx(conn, used_tx, &(struct used_arg){ k.id, now }, err) < 0)
-		return -1;
-	caller.kind = CALLER_KEY;
-	caller.org_id = k.org_id;
-	caller.user_id = k.user_id;
-	caller.key_id = k.id;
-	*ret = caller;
+	caller_fill(&k, a, ret);
 	return 0;
 }

@@ -128,6 +128,8 @@ int control_call(struct control *c, struct db_conn *conn, struct call *call, str
 				     strlen(call->idempotency_key), IDEMPOTENCY_KEY_MAX);
 	if (call->op->flags & OP_OWN_TX)
 		return run(conn, &arg, err);
+	if (call->op->flags & OP_ONE_READ)
+		return db_read_one(conn, run, &arg, err);
 	if (call->op->method == GET)
 		return db_read(conn, run, &arg, err);
 	return db_tx(conn, run, &arg, err);

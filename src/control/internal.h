@@ -2,7 +2,8 @@
  *
  * The rule of this folder: a transition, its transfers and its events are written by one db_tx; what others must know is
  * woken after its commit (wake_*).  Handlers run inside the transaction that control_call opened for them (writes for
- * anything but GET; a read snapshot for GET), so a handler is straight-line code without locks.
+ * anything but GET; a read snapshot for GET, or with OP_ONE_READ a single statement), so a handler is straight-line code
+ * without locks.
  */
 #ifndef TES_CONTROL_INTERNAL_H
 #define TES_CONTROL_INTERNAL_H
@@ -20,6 +21,7 @@ struct sessions;
 struct scheduler;
 struct actives;
 struct submissions;
+struct keys;
 
 struct control {
 	struct control_config config;
@@ -29,6 +31,7 @@ struct control {
 	struct blob_store *blobs;
 	struct hub *hub;
 	struct sessions *sessions;     /* of workers */
+	struct keys *keys;             /* that were good a moment ago */
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct actives *actives;       /* active.c */
 	struct submissions *submissions; /* api/submit.c */
@@ -94,11 +97,32 @@ void live_threads_stop(struct control *c);
 void live_start(struct live *st, struct http_stream *http); /* takes both references */
 void live_free(struct live *st);                            /* one never started */
 
-/* ---- who is calling (auth.c, session.c) ---------------------------------------------------------------- */
+/* ---- who is calling (auth.c, keys.c, session.c) ---------------------------------------------------------- */
 
-/* "Bearer tes_…" -> caller; ERR_UNAUTHENTICATED. */
+/* "Bearer tes_…" -> caller; ERR_UNAUTHENTICATED.  Only reads. */
+int auth_key_look(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
+/* The same for a request that is served: also notes that the key is used. */
 int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
 void auth_key_make(struct control *c, struct arena *a, struct api_key *ret); /* id, secret, hash */
+/* How long a key or a membership that another process has changed may still be honoured here. */
+#define KEY_FRESH_MS SECOND_MS
+/* A key that was looked up, with its member's role of that moment. */
+struct known_key {
+	char id[ID_SIZE], org_id[ID_SIZE], user_id[ID_SIZE]; /* user_id "": the organisation's own */
+	char hash[SHA256_HEX_SIZE];
+	enum role role;
+	unsigned scopes;
+	int64_t expires_ms, used_ms;
+};
+struct keys *keys_new(void);
+void keys_free(struct keys *k);
+/* False: the store is to be asked, and what it says to be put with this time and era: nothing is kept that was read
+ * before a change. */
+bool keys_find(struct keys *k, const char *id, int64_t monotonic_ms, struct known_key *ret, uint64_t *ret_era);
+void keys_put(struct keys *k, const struct known_key *key, int64_t monotonic_ms, uint64_t era);
+void keys_empty(struct keys *k);
+/* Called inside every transaction that changes or revokes a key, or changes or ends a membership. */
+void keys_changed(struct control *c, struct db_conn *conn);
 /* Worker sessions live in memory of one process: after its restart workers open new ones. */
 struct sessions *sessions_new(void);
 void sessions_free(struct sessions *s);
@@ -166,6 +190,8 @@ int lease_desired_fill(struct control *c, struct db_conn *conn, const struct lea
 /* ---- workloads (workload.c) ------------------------------------------------------------------------------- */
 
 int workload_load(struct db_conn *conn, const char *org_id /* NULL: any */, const char *id_or_prefix_or_name, struct arena *a, struct workload *ret, struct err *err) must_check;
+/* The same with what the running lease has cost up to now; for answers, not to be stored.  One statement. */
+int workload_show(struct db_conn *conn, const char *org_id, const char *ref, struct arena *a, struct workload *ret, struct err *err) must_check;
 int workload_set_state(struct control *c, struct db_conn *conn, struct workload *w, enum workload_state state,
 		       const char *reason, const char *text, const char *actor, struct err *err) must_check;
 /* The specification with its secrets is sealed apart from the row that everybody reads. */

@@ -13,6 +13,7 @@
 struct home {
 	const char *org_id;
 	int64_t desired_rev; /* of the last lease numbered here */
+	struct resources takes; /* all the leases that go here */
 };
 
 struct reserving {
@@ -88,63 +89,94 @@ static int homes_read(struct reserving *r, const struct db_value *ids, struct er
 		     &rows, err) < 0)
 		return -1;
 	while ((rc = db_next(rows, err)) > 0) {
-		struct home *h = arena_new(r->a, struct home);
+		struct home *h = map_find(r->homes, db_text(rows, 0, r->a));
 
 		h->org_id = db_text(rows, 1, r->a);
 		h->desired_rev = db_int(rows, 2);
-		map_put(r->homes, db_text(rows, 0, r->a), h);
 	}
 	return rc;
+}
+
+/* Each home once, IN_SIZE at a time; the last of them fills up the places that are left. */
+static int homes_load(struct reserving *r, struct err *err)
+{
+	struct db_value ids[IN_SIZE];
+	size_t n = 0, it = 0;
+	const char *id;
+	void *home;
+
+	for (size_t i = 0; i < r->len; i++)
+		if (!map_find(r->homes, r->leases[i].worker_id))
+			map_put(r->homes, r->leases[i].worker_id, arena_new(r->a, struct home));
+	while (map_next(r->homes, &it, &id, &home)) {
+		ids[n++] = DB_TEXT(id);
+		if (n < IN_SIZE)
+			continue;
+		n = 0;
+		if (homes_read(r, ids, err) < 0)
+			return -1;
+	}
+	for (size_t i = n; n > 0 && i < IN_SIZE; i++)
+		ids[i] = ids[n - 1];
+	return n > 0 ? homes_read(r, ids, err) : 0;
+}
+
+/* What was asked for has limits, far from where these sums could overflow. */
+static void home_take(struct home *h, const struct resources *want)
+{
+	h->takes.cpu_milli += want->cpu_milli;
+	h->takes.memory_mib += want->memory_mib;
+	h->takes.disk_mib += want->disk_mib;
+	h->takes.gpus += want->gpus;
 }
 
 /* Whose they are, and the next numbers of their desired sets. */
 static int homes_find(struct reserving *r, struct err *err)
 {
-	for (size_t at = 0; at < r->len; at += IN_SIZE) {
-		struct db_value ids[IN_SIZE];
-
-		for (size_t i = 0; i < IN_SIZE; i++)
-			ids[i] = DB_TEXT(r->leases[MIN(at + i, r->len - 1)].worker_id);
-		if (homes_read(r, ids, err) < 0)
-			return -1;
-	}
+	if (homes_load(r, err) < 0)
+		return -1;
 	for (size_t i = 0; i < r->len; i++) {
 		struct home *h = map_find(r->homes, r->leases[i].worker_id);
 
-		if (!h)
+		if (!h->org_id)
 			return err_set(err, ERR_CONFLICT, "worker %s is no longer there", r->leases[i].worker_id);
 		r->leases[i].provider_org_id = h->org_id;
 		r->leases[i].desired_rev = ++h->desired_rev;
+		home_take(h, r->leases[i].resources);
 	}
 	return 0;
 }
 
+/* All that the leases take of one worker at once: it may be the home of several. */
 static int capacity_claim(struct reserving *r, struct err *err)
 {
-	enum { COLUMNS = 6 };
-	struct db_value *values = arena_array(r->a, struct db_value, r->len * COLUMNS), *v = values;
+	enum { COLUMNS = 7 };
+	struct db_value *values = arena_array(r->a, struct db_value, map_count(r->homes) * COLUMNS), *v = values;
+	const char *worker_id;
+	void *home;
+	size_t it = 0;
 	int64_t changed;
 
-	for (size_t i = 0; i < r->len; i++) {
-		const struct resources *want = r->leases[i].resources;
+	while (map_next(r->homes, &it, &worker_id, &home)) {
+		const struct home *h = home;
 
-		*v++ = DB_TEXT(r->leases[i].worker_id);
-		*v++ = DB_INT(want->cpu_milli);
-		*v++ = DB_INT(want->memory_mib);
-		*v++ = DB_INT(want->disk_mib);
-		*v++ = DB_INT(want->gpus);
+		*v++ = DB_TEXT(worker_id);
+		*v++ = DB_INT(h->takes.cpu_milli);
+		*v++ = DB_INT(h->takes.memory_mib);
+		*v++ = DB_INT(h->takes.disk_mib);
+		*v++ = DB_INT(h->takes.gpus);
 		*v++ = DB_INT(r->now_ms);
+		*v++ = DB_INT(h->desired_rev);
 	}
 	if (db_exec_batch(r->conn,
 			  "UPDATE workers SET used_cpu_milli = used_cpu_milli + $2, used_memory_mib = used_memory_mib + $3,"
-			  " used_disk_mib = used_disk_mib + $4, used_gpus = used_gpus + $5, updated_ms = $6,"
-			  " desired_rev = desired_rev + 1"
+			  " used_disk_mib = used_disk_mib + $4, used_gpus = used_gpus + $5, updated_ms = $6, desired_rev = $7"
 			  " WHERE id = $1 AND state = 'online' AND intent = 'open' AND blocked = 0"
 			  " AND used_cpu_milli + $2 <= cpu_milli AND used_memory_mib + $3 <= memory_mib"
 			  " AND used_disk_mib + $4 <= disk_mib AND used_gpus + $5 <= gpus",
-			  values, COLUMNS, r->len, &changed, err) < 0)
+			  values, COLUMNS, map_count(r->homes), &changed, err) < 0)
 		return -1;
-	if (changed != (int64_t)r->len)
+	if (changed != (int64_t)map_count(r->homes))
 		return err_set(err, ERR_CONFLICT, "worker %s%s no longer has the capacity", r->leases[0].worker_id,
 			       r->len > 1 ? " or another" : "");
 	return 0;

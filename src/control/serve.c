@@ -214,7 +214,7 @@ static int admit(const struct http_request *head, char detail[static 232], void 
 	} else {
 		pthread_mutex_lock(&c->admit_lock);
 		if (header)
-			rc = auth_key(c, c->admit_conn, header, head->arena, &call.caller, &err);
+			rc = auth_key_look(c, c->admit_conn, header, head->arena, &call.caller, &err);
 		pthread_mutex_unlock(&c->admit_lock);
 		if (rc == 0)
 			rc = control_authorise(&call, &err);

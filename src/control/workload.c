@@ -2,24 +2,24 @@
 #include "internal.h"
 
 /* An id, a unique prefix of one, or the name of a workload that has not been removed (the newest of that name). */
-int workload_load(struct db_conn *conn, const char *org_id, const char *ref, struct arena *a, struct workload *ret,
-		  struct err *err)
+static int workload_find(struct db_conn *conn, const char *table, const char *org_id, const char *ref, struct arena *a,
+			 struct workload *ret, struct err *err)
 {
 	struct workload *found;
 	size_t len;
 	int rc;
 
 	if (id_valid(ref, "wl"))
-		rc = db_select(conn, &workload_type, "workloads",
+		rc = db_select(conn, &workload_type, table,
 			       "WHERE id = $1 AND ($2 = '' OR org_id = $2) AND removed_ms = 0",
 			       DB_ARGS(DB_TEXT(ref), DB_TEXT(org_id ? org_id : "")), a, (void **)&found, &len, err);
 	else if (id_prefix_valid(ref, "wl"))
-		rc = db_select(conn, &workload_type, "workloads",
+		rc = db_select(conn, &workload_type, table,
 			       "WHERE id >= $1 AND id < $2 AND ($3 = '' OR org_id = $3) AND removed_ms = 0 ORDER BY id LIMIT 2",
 			       DB_ARGS(DB_TEXT(ref), DB_TEXT(arena_printf(a, "%s~", ref)),
 				       DB_TEXT(org_id ? org_id : "")), a, (void **)&found, &len, err);
 	else
-		rc = db_select(conn, &workload_type, "workloads",
+		rc = db_select(conn, &workload_type, table,
 			       "WHERE name = $1 AND ($2 = '' OR org_id = $2) AND removed_ms = 0 ORDER BY id DESC LIMIT 1",
 			       DB_ARGS(DB_TEXT(ref), DB_TEXT(org_id ? org_id : "")), a, (void **)&found, &len, err);
 	if (rc < 0)
@@ -30,6 +30,18 @@ int workload_load(struct db_conn *conn, const char *org_id, const char *ref, str
 		return err_set(err, ERR_CONFLICT, "\"%.64s\" is the beginning of several workload ids: give more of it", ref);
 	*ret = found[0];
 	return 0;
+}
+
+int workload_load(struct db_conn *conn, const char *org_id, const char *ref, struct arena *a, struct workload *ret,
+		  struct err *err)
+{
+	return workload_find(conn, "workloads", org_id, ref, a, ret, err);
+}
+
+int workload_show(struct db_conn *conn, const char *org_id, const char *ref, struct arena *a, struct workload *ret,
+		  struct err *err)
+{
+	return workload_find(conn, "workloads_now", org_id, ref, a, ret, err);
 }
 
 int workload_set_state(struct control *c, struct db_conn *conn, struct workload *w, enum workload_state state,

@@ -209,10 +209,11 @@ static int tx_run_once(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void 
 
 	if (c->lost && store->reconnect(c, err))
 		return -1;
-	if (store->begin(c, mode, err))
+	if (mode != TX_READ_ONE && store->begin(c, mode, err))
 		return -1;
 
 	c->mode = mode;
+	c->asked = false;
 	c->failed.code = ERR_NONE;
 	int r = fn(c, arg, err);
 	assert(c->open_rows == 0);
@@ -222,10 +223,12 @@ static int tx_run_once(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void 
 		*err = c->failed;
 		r = -1;
 	}
-	if (r)
-		store->rollback(c);
-	else
-		r = tx_commit(c, err);
+	if (mode != TX_READ_ONE) {
+		if (r)
+			store->rollback(c);
+		else
+			r = tx_commit(c, err);
+	}
 	c->mode = TX_NONE;
 	return r;
 }
@@ -259,4 +262,11 @@ int db_read(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
 	if (c->mode != TX_NONE)
 		return fn(c, arg, err);
 	return tx_run_retrying(c, TX_READ, fn, arg, err);
+}
+
+int db_read_one(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
+{
+	if (c->mode != TX_NONE)
+		return fn(c, arg, err);
+	return tx_run_retrying(c, TX_READ_ONE, fn, arg, err);
 }

@@ -83,7 +83,9 @@ struct db_args {
 int db_exec(struct db_conn *c, const char *sql, struct db_args args,
 	    int64_t *ret_changed /* may be NULL */, struct err *err) must_check;
 /* The same statement for `count` rows of `columns` values each, row after row in `values`: one
- * exchange with the server for all.  All or nothing, since a failure dooms the transaction. */
+ * exchange with the server for all, and on PostgreSQL one execution if it is an INSERT … VALUES,
+ * or an UPDATE whose first condition is "column = $n" and differs from row to row.  All or
+ * nothing, since a failure dooms the transaction. */
 int db_exec_batch(struct db_conn *c, const char *sql, const struct db_value *values,
 		  size_t columns, size_t count, int64_t *ret_changed /* may be NULL */,
 		  struct err *err) must_check;
@@ -117,6 +119,9 @@ typedef int db_tx_fn(struct db_conn *c, void *arg, struct err *err);
 int db_tx(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 /* A read-only snapshot for several statements; within db_tx simply runs fn. */
 int db_read(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
+/* The same for a function that makes one statement at most (a second is ERR_INTERNAL): a
+ * statement is a snapshot by itself, so this saves beginning and ending a transaction. */
+int db_read_one(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 bool db_in_tx(const struct db_conn *c);
 /* `fn(arg)` runs once after the running transaction has committed, in order of registration;
  * dropped on rollback or retry, and where the outcome of a commit is unknown.  `arg_free` (may

@@ -17,6 +17,7 @@
 
 enum tx_mode {
 	TX_NONE,
+	TX_READ_ONE, /* one statement, for which the store begins no transaction */
 	TX_READ,
 	TX_WRITE,
 	TX_MIGRATE, /* a write that excludes other migrations, and sees what they committed */
@@ -99,6 +100,7 @@ struct hook {
 struct db_conn {
 	struct db *db;
 	enum tx_mode mode;
+	bool asked;	   /* in TX_READ_ONE: the one statement has been made */
 	bool lost;	   /* the connection is gone; set by the store */
 	struct err failed; /* the first failure in the running transaction; ERR_NONE: none */
 	VEC(struct hook) hooks;
@@ -164,6 +166,9 @@ enum {
 	OID_TEXT = 25,
 	OID_OID = 26,
 	OID_UNKNOWN = 705,
+	OID_BYTEA_ARRAY = 1001,
+	OID_TEXT_ARRAY = 1009,
+	OID_INT8_ARRAY = 1016,
 	OID_BPCHAR = 1042,
 	OID_VARCHAR = 1043,
 	OID_NUMERIC = 1700,
@@ -189,6 +194,15 @@ int postgres_types_check(const struct pg_result *res, const char *sql, bool *ret
 int postgres_numeric_check(const struct pg_result *res, int row, const char *sql,
 			   struct err *err) must_check;
 struct db_value postgres_value(const struct pg_result *res, int row, int col);
+/* postgres_batch.c.  The statement for many rows at once; false: there is none that would do
+ * the same.  ret_key: the parameter in which the rows of one execution must differ, or -1. */
+bool postgres_batch_sql(const char *sql, int params, struct strbuf *ret, int *ret_key);
+/* How many of the rows go in one exchange: libpq keeps what is sent, and all the results of a
+ * pipeline till they are read. */
+size_t postgres_batch_rows(const struct db_value *values, size_t columns, size_t count);
+/* One array for each parameter, in `buf`; false: these rows must go one by one. */
+bool postgres_batch_arrays(const struct db_value *values, size_t columns, size_t rows, int key,
+			   struct strbuf *buf, struct db_value *ret_arrays, unsigned *ret_types);
 int postgres_dump(const char *url, const char *path, struct err *err) must_check;
 
 /* sqlite_error.c.  `rc` is an extended result code. */

@@ -10,6 +10,9 @@
 /* "tesmigra": the advisory lock that migrations take. */
 #define MIGRATE_LOCK "8387236826097673825"
 
+/* Fewer go as a pipeline: planning a join for them would not pay. */
+#define BATCH_ROWS_MIN 8
+
 struct postgres_db {
 	struct db db;
 	char *url;
@@ -30,6 +33,10 @@ struct postgres_stmt {
 	PGresult *res;
 	int row, row_count;
 	bool numeric; /* some column needs a look before each row is handed out */
+	/* For many rows at once; NULL: not asked for yet, or there is none. */
+	struct postgres_stmt *batch;
+	bool batch_sought;
+	int batch_key; /* see postgres_batch_sql */
 	Oid types[];  /* of each parameter; 0: left to the server until a value has been seen */
 };
 
@@ -121,9 +128,11 @@ static int session_open(struct postgres_conn *c, struct err *err)
 	const char *const values[] = { "5",	"10",	"5",	"4",
 				       "30000", "tesd", "UTF8", db_of(c->conn.db)->url,
 				       NULL };
+	/* Isolation is serializable: a sequential scan, which the planner likes for tables that
+	 * are small or not analysed yet, would collide with every writer of the table. */
 	static const char setup[] =
 		"SET default_transaction_read_only = on; SET client_min_messages = error;"
-		"SET jit = off";
+		"SET jit = off; SET enable_seqscan = off";
 
 	PQfinish(c->pg);
 	c->session++;
@@ -220,7 +229,8 @@ static int pg_begin(struct db_conn *conn, enum tx_mode mode, struct err *err)
 		 * for the lock. */
 		c->begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 		return pg_run(conn, "SELECT pg_advisory_xact_lock(" MIGRATE_LOCK ")", err);
-	case TX_NONE: assert(!"no mode");
+	case TX_NONE:
+	case TX_READ_ONE: assert(!"no transaction");
 	}
 	return 0;
 }
@@ -300,6 +310,11 @@ static void pg_finalize(struct db_rows *r)
 
 	PQclear(s->res);
 	unprepare(s);
+	if (s->batch) {
+		unprepare(s->batch);
+		free(s->batch->rows.sql);
+		free(s->batch);
+	}
 	free(s);
 }
 
@@ -364,6 +379,7 @@ struct exchange {
 	struct postgres_stmt *stmt;
 	const struct db_value *values;
 	size_t count;
+	bool arrays; /* of a batch, whose types are settled */
 	int64_t changed;
 	PGresult *res;
 };
@@ -433,7 +449,7 @@ static int exchange_run(struct postgres_conn *c, struct exchange *x, struct err 
 	bool good = false;
 	int done = 0;
 
-	for (size_t i = 0; i < x->count; i++)
+	for (size_t i = 0; !x->arrays && i < x->count; i++)
 		types_settle(s, x->values + i * (size_t)s->rows.params);
 	bool prepare = !is_prepared(s);
 
@@ -469,18 +485,63 @@ static int pg_exec(struct db_rows *r, struct db_args args, int64_t *ret_changed,
 	return 0;
 }
 
+/* The statement for many rows at once. */
+static struct postgres_stmt *batch_of(struct postgres_stmt *s)
+{
+	cleanup_strbuf struct strbuf sql = STRBUF_INIT;
+	struct postgres_stmt *batch;
+
+	if (s->batch_sought)
+		return s->batch;
+	s->batch_sought = true;
+	strbuf_init(&sql);
+	if (!postgres_batch_sql(s->rows.sql, s->rows.params, &sql, &s->batch_key))
+		return NULL;
+	batch = xcalloc(1, sizeof(*batch) + (size_t)s->rows.params * sizeof(batch->types[0]));
+	batch->rows.conn = s->rows.conn;
+	batch->rows.sql = strbuf_take(&sql);
+	batch->rows.params = s->rows.params;
+	return s->batch = batch;
+}
+
+/* 1: done, 0: these must go one by one. */
+static int batch_try(struct postgres_stmt *s, const struct db_value *values, size_t rows,
+		     int64_t *ret_changed, struct err *err)
+{
+	struct postgres_stmt *batch = rows >= BATCH_ROWS_MIN ? batch_of(s) : NULL;
+	cleanup_strbuf struct strbuf buf = STRBUF_INIT;
+	struct db_value arrays[DB_PARAMS_MAX];
+	Oid types[DB_PARAMS_MAX];
+	size_t columns = (size_t)s->rows.params;
+
+	strbuf_init(&buf);
+	if (!batch || !postgres_batch_arrays(values, columns, rows, s->batch_key, &buf, arrays,
+					     types))
+		return 0;
+	if (memcmp(batch->types, types, columns * sizeof(types[0]))) {
+		unprepare(batch);
+		memcpy(batch->types, types, columns * sizeof(types[0]));
+	}
+	struct exchange x = { .stmt = batch, .values = arrays, .count = 1, .arrays = true };
+	if (exchange_run(conn_of(s->rows.conn), &x, err))
+		return -1;
+	PQclear(x.res);
+	*ret_changed = x.changed;
+	return 1;
+}
+
 static int pg_exec_batch(struct db_rows *r, const struct db_value *values, size_t count,
 			 int64_t *ret_changed, struct err *err)
 {
-	/* libpq keeps all the results of a pipeline till they are read. */
-	const size_t chunk = 1000;
+	struct postgres_stmt *s = stmt_of(r);
+	size_t columns = (size_t)r->params, rows;
 	int64_t changed = 0;
 
-	for (size_t at = 0; at < count; at += chunk) {
-		struct exchange x = { .stmt = stmt_of(r),
-				      .values = values + at * (size_t)r->params,
-				      .count = MIN(chunk, count - at) };
-		if (exchange_run(conn_of(r->conn), &x, err))
+	for (; count; count -= rows, values += rows * columns) {
+		struct exchange x = { .stmt = s, .values = values };
+		rows = x.count = postgres_batch_rows(values, columns, count);
+		int done = batch_try(s, values, rows, &x.changed, err);
+		if (done < 0 || (!done && exchange_run(conn_of(r->conn), &x, err)))
 			return -1;
 		PQclear(x.res);
 		changed += x.changed;

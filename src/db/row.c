@@ -388,22 +388,29 @@ int db_insert(struct db_conn *c, const struct type *t, const char *table, const 
 	return db_insert_many(c, t, table, value, 1, err);
 }
 
+/* Rows of one statement: enough for a store that takes them all at once, few enough for the
+ * processor's cache. */
+#define INSERT_ROWS 128
+
 int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 		   const void *values, size_t count, struct err *err)
 {
 	const struct row_plan *p = plan_get(c->db, t);
 	const char *sql = sql_join(c, "INSERT INTO ", table, p->insert, "");
-	struct db_value some[4 * DB_COLUMNS_MAX];
-	const size_t chunk = ARRAY_LEN(some) / p->count;
+	const size_t chunk = MIN(count, (size_t)INSERT_ROWS);
+	struct db_value one[DB_COLUMNS_MAX];
+	cleanup_free struct db_value *many =
+		count > 1 ? xreallocarray(NULL, chunk * p->count, sizeof(*many)) : NULL;
+	struct db_value *values_of = many ? many : one;
 
 	for (size_t at = 0; at < count; at += chunk) {
 		size_t n = MIN(chunk, count - at);
 		strbuf_reset(&c->json);
 		for (size_t i = 0; i < n; i++)
 			values_fill(p, (const char *)values + (at + i) * t->size, &c->json,
-				    some + i * p->count);
-		values_finish(p, &c->json, some, n);
-		if (db_exec_batch(c, sql, some, p->count, n, NULL, err))
+				    values_of + i * p->count);
+		values_finish(p, &c->json, values_of, n);
+		if (db_exec_batch(c, sql, values_of, p->count, n, NULL, err))
 			return -1;
 	}
 	return 0;

@@ -205,6 +205,12 @@ static int call_run(struct db_conn *c, struct call *call, struct err *err)
 				c->failed.text);
 		return -1;
 	}
+	if (c->mode == TX_READ_ONE && c->asked) {
+		err_set(err, ERR_INTERNAL, "second statement in db_read_one: %.100s", call->sql);
+		tx_note_failure(c, err);
+		return -1;
+	}
+	c->asked = true;
 	while (call_once(c, call, err)) {
 		if (c->mode != TX_NONE) {
 			tx_note_failure(c, err);

@@ -113,7 +113,7 @@ static const struct field api_key_fields[] = {
 	FIELD_TIME(struct api_key, expires_ms, COLUMN, "When it ends; absent: never."),
 	FIELD_TIME(struct api_key, revoked_ms, COLUMN,
 		   "When it was revoked; absent: it was not."),
-	FIELD_TIME(struct api_key, used_ms, COLUMN, "When it was last used, to the minute."),
+	FIELD_TIME(struct api_key, used_ms, COLUMN, "When it was last used, to the hour."),
 };
 static int api_key_check(const void *value, struct err *err)
 {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 from typing import Any
 
 import pytest
 
 from conftest import Network
-from harness import Client, Response, program
+from harness import Client, Response, in_parallel, program, wait_for
 
 SCOPES = ["workloads:read", "workloads:write", "billing:read", "workers:read", "workers:write", "org:read", "org:write"]
 ROLES = ["viewer", "developer", "admin", "owner"]
@@ -211,15 +212,58 @@ def test_a_revoked_and_an_expired_key(net: Network) -> None:
     made = api.post("/v1/keys", {"name": "short", "expires_s": 1}).ok(201)
     client = net.tesd.client(made["secret"])
     client.get("/v1/whoami").ok(200)
-    from harness import wait_for
-
     wait_for("it has expired", lambda: client.get("/v1/whoami").status == 401)
-    revoked = api.post("/v1/keys", {"name": "gone"}).ok(201)
-    client = net.tesd.client(revoked["secret"])
+    for used in (True, False):
+        revoked = api.post("/v1/keys", {"name": "gone"}).ok(201)
+        client = net.tesd.client(revoked["secret"])
+        if used:
+            client.get("/v1/whoami").ok(200)
+        api.delete(f"/v1/keys/{revoked['id']}").ok(204)
+        client.get("/v1/whoami").problem(401)
+        client.post("/v1/inputs", raw=b"x").problem(401)
+        api.delete(f"/v1/keys/{revoked['id']}").problem(404)
+
+
+def test_a_key_in_constant_use_ends_with_its_revocation(net: Network) -> None:
+    """What is kept of keys in memory never outlives the answer to the revocation."""
+    for _ in range(10):
+        made = net.api.post("/v1/keys", {"name": "busy"}).ok(201)
+        revoked = threading.Event()
+
+        def work(i: int, made: dict[str, Any] = made, revoked: threading.Event = revoked) -> None:
+            client = net.tesd.client(made["secret"])
+            if i == 0:
+                client.get("/v1/whoami").ok(200)
+                net.api.delete(f"/v1/keys/{made['id']}").ok(204)
+                revoked.set()
+            ended, after = False, 0
+            while after < 5:
+                late = revoked.is_set()
+                status = client.get("/v1/whoami").status
+                assert status == 401 if late or ended else status in (200, 401)
+                ended = status == 401
+                after += late
+
+        in_parallel(4, work)
+
+
+def test_what_another_process_revokes_counts_within_a_second(net: Network) -> None:
+    made = net.api.post("/v1/keys", {"name": "elsewhere"}).ok(201)
+    client = net.tesd.client(made["secret"])
     client.get("/v1/whoami").ok(200)
-    api.delete(f"/v1/keys/{revoked['id']}").ok(204)
+    net.tesd.store.execute(f"UPDATE api_keys SET revoked_ms = 1 WHERE id = '{made['id']}'")
+    wait_for("the key has ended", lambda: client.get("/v1/whoami").status == 401)
     client.get("/v1/whoami").problem(401)
-    api.delete(f"/v1/keys/{revoked['id']}").problem(404)
+
+
+def test_the_hour_of_a_keys_last_use(net: Network) -> None:
+    """Written by what serves the request, an upload's as well."""
+    first = net.api.post("/v1/keys", {"name": "reads"}).ok(201)
+    second = net.api.post("/v1/keys", {"name": "uploads"}).ok(201)
+    net.tesd.client(first["secret"]).get("/v1/whoami").ok(200)
+    net.tesd.client(second["secret"]).post("/v1/inputs", raw=b"x").ok(201)
+    keys = {key["id"]: key for key in net.api.get("/v1/keys").ok()["items"]}
+    assert keys[first["id"]]["used_ms"] and keys[second["id"]]["used_ms"]
 
 
 def test_login(net: Network) -> None:
@@ -239,7 +283,8 @@ def test_login(net: Network) -> None:
         nobody.post("/v1/login", {"email": "ann@example.org", "password": "x"})
     nobody.post("/v1/login", {"email": "ann@example.org", "password": "x"}).problem(429, "rate")
     # What a member's key may do sinks with the member.
+    client = net.tesd.client(key["secret"])
     net.tesd.store.execute("UPDATE memberships SET role = 'viewer'")
-    assert net.tesd.client(key["secret"]).get("/v1/whoami").ok()["role"] == "viewer"
+    wait_for("the role has sunk", lambda: client.get("/v1/whoami").ok()["role"] == "viewer")
     net.tesd.store.execute("DELETE FROM memberships")
-    net.tesd.client(key["secret"]).get("/v1/whoami").problem(401)
+    wait_for("the key has ended", lambda: client.get("/v1/whoami").status == 401)

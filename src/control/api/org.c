@@ -206,6 +206,7 @@ int op_key_revoke(struct control *c, struct db_conn *conn, struct call *call, st
 		return -1;
 	if (!changed)
 		return err_set(err, ERR_NOT_FOUND, "there is no live key \"%.40s\"", call->params[0]);
+	keys_changed(c, conn);
 	return event_append(c, conn, call->caller.org_id, caller_actor(&call->caller), call->params[0], "key.revoked", "revoked",
 			    "", err);
 }

@@ -33,24 +33,10 @@ static int workload_of(struct db_conn *conn, struct call *call, struct workload 
 	return workload_load(conn, call->caller.org_id, call->params[0], call->arena, ret, err);
 }
 
-/* What it has cost up to now, the running lease included. */
-static int charges_add(struct db_conn *conn, struct workload *w, struct err *err)
-{
-	int64_t running;
-
-	if (workload_state_is_final(w->state))
-		return 0;
-	if (db_query_int(conn, "SELECT COALESCE(SUM(billed_uusd), 0) FROM leases WHERE workload_id = $1 AND state <> 'ended'",
-			 DB_ARGS(DB_TEXT(w->id)), 0, &running, err) < 0)
-		return -1;
-	w->charged_uusd += running;
-	return 0;
-}
-
 int op_workload_show(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
 	(void)c;
-	return workload_of(conn, call, call->out, err) < 0 ? -1 : charges_add(conn, call->out, err);
+	return workload_show(conn, call->caller.org_id, call->params[0], call->arena, call->out, err);
 }
 
 int op_workload_leases(struct control *c, struct db_conn *conn, struct call *call, struct err *err)

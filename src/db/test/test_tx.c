@@ -279,6 +279,46 @@ static void read_is_a_snapshot(void **state)
 	db_conn_close(snapshot.other);
 }
 
+static int read_one(struct db_conn *c, void *arg, struct err *err)
+{
+	return db_query_int(c, "SELECT n FROM counter WHERE id = 'a'", DB_NO_ARGS, -1, arg, err);
+}
+
+static int read_one_again(struct db_conn *c, void *arg, struct err *err)
+{
+	assert_true(db_in_tx(c));
+	assert_int_equal(read_one(c, arg, err), 0);
+	return read_one(c, arg, err);
+}
+
+static int read_one_writing(struct db_conn *c, void *arg, struct err *err)
+{
+	return db_query_int(c, "UPDATE counter SET n = 7 RETURNING n", DB_NO_ARGS, 0, arg, err);
+}
+
+/* One statement, and only one, and no writing. */
+static void read_of_one_statement(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	struct err err;
+	int64_t n = -1;
+
+	test_store_run(s, tables);
+	assert_ok(db_tx(s->conn, increment, NULL, &err));
+	for (int i = 0; i < 2; i++) {
+		n = -1;
+		assert_ok(db_read_one(s->conn, read_one, &n, &err));
+		assert_int_equal(n, 1);
+		assert_false(db_in_tx(s->conn));
+		assert_fails(db_read_one(s->conn, read_one_again, &n, &err), ERR_INTERNAL);
+		assert_non_null(strstr(err.text, "second statement"));
+		assert_fails(db_read_one(s->conn, read_one_writing, &n, &err), ERR_INTERNAL);
+	}
+	/* Within a transaction it is part of that. */
+	assert_ok(db_read(s->conn, read_one_again, &n, &err));
+	assert_int_equal(value(s, "a"), 1);
+}
+
 /* ---- hooks ------------------------------------------------------------------------------- */
 
 struct hooked {
@@ -502,8 +542,9 @@ static void server_restart(void **state)
 	test_store_run(s, tables);
 	assert_ok(db_conn_open(s->db, &k.admin, &err));
 
-	/* between transactions: for a read, for a write, for a snapshot */
-	for (int i = 0; i < 3; i++) {
+	/* between transactions: for a read, for a write, for one statement, for a snapshot */
+	for (int i = 0; i < 4; i++) {
+		int64_t n;
 		struct snapshot snapshot = { .other = k.admin };
 		assert_ok(pid_read(s->conn, &k.pid, &err));
 		backend_kill(&k);
@@ -511,6 +552,8 @@ static void server_restart(void **state)
 			assert_int_equal(value(s, "a"), 0);
 		else if (i == 1)
 			assert_ok(db_tx(s->conn, increment, NULL, &err));
+		else if (i == 2)
+			assert_ok(db_read_one(s->conn, read_one, &n, &err));
 		else
 			assert_ok(db_read(s->conn, read_twice, &snapshot, &err));
 	}
@@ -570,6 +613,7 @@ int main(void)
 		TEST_BOTH(retry_on_request),
 		TEST_BOTH(failure_rolls_back),
 		TEST_BOTH(read_is_a_snapshot),
+		TEST_BOTH(read_of_one_statement),
 		TEST_BOTH(hooks_run_after_commit),
 		TEST_BOTH(hooks_drop_on_rollback),
 		TEST_BOTH(fault_sweep),

@@ -1,0 +1,227 @@
+/* Batches: the same on both stores, whether the rows go together or one by one. */
+#include "../internal.h"
+#include "stores.h"
+
+static void assert_rewritten(const char *sql, int params, const char *want, int want_key)
+{
+	cleanup_strbuf struct strbuf got = STRBUF_INIT;
+	int key;
+
+	strbuf_init(&got);
+	if (!postgres_batch_sql(sql, params, &got, &key)) {
+		if (want)
+			fail_msg("not rewritten: %s", sql);
+		return;
+	}
+	if (!want)
+		fail_msg("rewritten: %s\nto: %s", sql, got.buf);
+	assert_string_equal(got.buf, want);
+	assert_int_equal(key, want_key);
+}
+
+static void rewriting(void **state)
+{
+	assert_rewritten("INSERT INTO t (a, b) VALUES ($1, $2)", 2,
+			 "INSERT INTO t (a, b) SELECT batch.p1, batch.p2"
+			 " FROM unnest($1, $2) AS batch (p1, p2)",
+			 -1);
+	assert_rewritten("INSERT INTO t (a, b, c, d) VALUES ($2, '$1, (', coalesce($1, 0), 5)"
+			 " ON CONFLICT (a, b) DO NOTHING",
+			 2,
+			 "INSERT INTO t (a, b, c, d) SELECT batch.p2, '$1, (', coalesce(batch.p1, 0), 5"
+			 " FROM unnest($1, $2) AS batch (p1, p2) ON CONFLICT (a, b) DO NOTHING",
+			 -1);
+	assert_rewritten("UPDATE t SET b = b + $2, c = '$2' WHERE id = $1 AND (c = $3 OR d <> $12)", 12,
+			 "UPDATE t SET b = b + batch.p2, c = '$2' FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9,"
+			 " $10, $11, $12) AS batch (p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12)"
+			 " WHERE id = batch.p1 AND (c = batch.p3 OR d <> batch.p12)",
+			 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2", 2,
+			 "UPDATE t SET b = batch.p1 FROM unnest($1, $2) AS batch (p1, p2) WHERE id = batch.p2", 1);
+	/* Rows might concern the same row, see each other, or not fit the form. */
+	assert_rewritten("UPDATE t SET b = $1 WHERE id > $2", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2 + 1", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2 OR b = 3", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE id = 'x' AND c = $2", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE (id = $2)", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = (SELECT max(b) FROM t) WHERE id = $1", 1, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 FROM u WHERE id = $2", 2, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1", 1, NULL, 0);
+	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2 RETURNING b", 2, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) VALUES ($1) RETURNING a", 1, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) VALUES ($1), ($2)", 2, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) VALUES ($1) ON CONFLICT (a) DO UPDATE SET b = 1", 1, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) VALUES ($1) ON CONFLICT (a) WHERE a > $2 DO NOTHING", 2, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) SELECT $1", 1, NULL, 0);
+	assert_rewritten("INSERT INTO t (a) VALUES (1)", 0, NULL, 0);
+	assert_rewritten("DELETE FROM t WHERE id = $1", 1, NULL, 0);
+}
+
+static const char tables[] = "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, n BIGINT,\n"
+			     "	text TEXT, bytes BYTEA,\n"
+			     "	CONSTRAINT thing_n CHECK (n < 1000000));\n";
+
+struct batch {
+	const char *sql;
+	struct db_value *values;
+	size_t columns, count;
+	int64_t changed;
+};
+
+static int batch_run(struct db_conn *c, void *arg, struct err *err)
+{
+	struct batch *b = arg;
+	return db_exec_batch(c, b->sql, b->values, b->columns, b->count, &b->changed, err);
+}
+
+static void assert_batch(struct test_store *s, const char *sql, struct db_value *values, size_t columns,
+			 size_t count, int64_t want)
+{
+	struct batch b = { sql, values, columns, count, -1 };
+	struct err err;
+
+	assert_ok(db_tx(s->conn, batch_run, &b, &err));
+	assert_int_equal(b.changed, want);
+}
+
+enum { ROWS = 1500, COLUMNS = 4 };
+
+static void things_fill(struct arena *a, struct db_value *v)
+{
+	for (int64_t i = 0; i < ROWS; i++, v += COLUMNS) {
+		v[0] = DB_TEXT(arena_printf(a, "t%" PRId64, i));
+		v[1] = i % 5 ? DB_INT(i % 7 ? i : -i) : (struct db_value){ .null_of = DB_KIND_INT };
+		v[2] = i % 3 ? DB_TEXT(i % 2 ? "" : "{\"a\",NULL,\\} \303\244") : DB_TEXT(NULL);
+		v[3] = i % 4 ? DB_BLOB("\0\1\377", i % 4) : DB_NULL;
+	}
+}
+
+/* What is read is what was written, row by row. */
+static void inserting(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	cleanup_rows struct db_rows *rows = NULL;
+	struct db_value *values;
+	struct err err;
+	size_t i = 0;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	values = arena_array(&arena, struct db_value, ROWS * COLUMNS);
+	things_fill(&arena, values);
+	assert_batch(s, "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)", values,
+		     COLUMNS, ROWS, ROWS);
+	assert_ok(db_query(s->conn,
+			   "SELECT n, text, bytes FROM thing ORDER BY CAST(substr(id, 2) AS BIGINT)",
+			   DB_NO_ARGS, &rows, &err));
+	for (; db_next(rows, &err) > 0; i++)
+		for (int k = 0; k < COLUMNS - 1; k++) {
+			const struct db_value got = db_column(rows, k), want = values[i * COLUMNS + 1 + (size_t)k];
+			assert_int_equal(got.kind, want.kind);
+			assert_int_equal(got.integer, want.integer);
+			assert_int_equal(got.len, want.len);
+			if (want.len)
+				assert_memory_equal(got.ptr, want.ptr, want.len);
+		}
+	assert_int_equal(i, ROWS);
+}
+
+/* Those that are there already are left alone and not counted, one of the batch itself as well. */
+static void conflicts(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct batch b = { "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4)",
+			   NULL, COLUMNS, ROWS, 0 };
+	struct db_value *values;
+	struct err err;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	b.values = values = arena_array(&arena, struct db_value, ROWS * COLUMNS);
+	things_fill(&arena, values);
+	assert_batch(s, b.sql, values + 100 * COLUMNS, COLUMNS, 10, 10);
+	assert_fails(db_tx(s->conn, batch_run, &b, &err), ERR_CONFLICT);
+	assert_non_null(strstr(err.text, "thing"));
+	values[7 * COLUMNS] = values[8 * COLUMNS];
+	assert_batch(s,
+		     "INSERT INTO thing (id, n, text, bytes) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+		     values, COLUMNS, ROWS, ROWS - 11);
+	/* All or nothing. */
+	values[1200 * COLUMNS + 1] = DB_INT(1000000);
+	test_store_run(s, "DELETE FROM thing");
+	values[7 * COLUMNS] = DB_TEXT("seven");
+	assert_fails(db_tx(s->conn, batch_run, &b, &err), ERR_INVALID);
+	assert_non_null(strstr(err.text, "thing_n"));
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing"), 0);
+}
+
+/* Each row of a batch has its effect, on a row of the table that others of it change as well. */
+static void updating(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	static const char sql[] = "UPDATE thing SET n = n + $2 WHERE id = $1 AND n < $3";
+	struct db_value *values;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	values = arena_array(&arena, struct db_value, ROWS * 3);
+	for (int64_t i = 0; i < ROWS; i++) {
+		values[i * 2] = DB_TEXT(arena_printf(&arena, "t%" PRId64, i));
+		values[i * 2 + 1] = DB_INT(1);
+	}
+	assert_batch(s, "INSERT INTO thing (id, n) VALUES ($1, $2)", values, 2, ROWS, ROWS);
+
+	for (int64_t i = 0; i < ROWS; i++) {
+		values[i * 3] = DB_TEXT(arena_printf(&arena, "t%" PRId64, 2 * i));
+		values[i * 3 + 1] = DB_INT(i);
+		values[i * 3 + 2] = DB_INT(i % 10 ? 100 : 0);
+	}
+	/* Half of them are not there, and a tenth of the others not wanted. */
+	assert_batch(s, sql, values, 3, ROWS, 675);
+	assert_int_equal(test_store_int(s, "SELECT SUM(n) FROM thing"), ROWS + 749 * 750 / 2 - 740 * 75 / 2);
+
+	for (int64_t i = 0; i < ROWS; i++) {
+		values[i * 3] = DB_TEXT(arena_printf(&arena, "t%" PRId64, i % 7 * 2 + 1));
+		values[i * 3 + 1] = DB_INT(1);
+		values[i * 3 + 2] = DB_INT(1000);
+	}
+	assert_batch(s, sql, values, 3, ROWS, ROWS);
+	assert_int_equal(test_store_int(s, "SELECT SUM(n) FROM thing WHERE id IN"
+					   " ('t1', 't3', 't5', 't7', 't9', 't11', 't13')"),
+			 ROWS + 7);
+}
+
+/* A column of which only the store knows what it is, then one that changes its kind. */
+static void kinds(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	static const char sql[] = "INSERT INTO thing (id, n, bytes) VALUES ($1, $2, $3)";
+	struct db_value values[20 * 3];
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	for (int round = 0; round < 4; round++) {
+		for (int i = 0; i < 20; i++) {
+			values[i * 3] = DB_TEXT(arena_printf(&arena, "t%d-%d", round, i));
+			values[i * 3 + 1] = round % 2 ? DB_INT(i) : DB_NULL;
+			values[i * 3 + 2] = round < 2 ? DB_NULL : DB_BLOB("x", 1);
+		}
+		assert_batch(s, sql, values, 3, 20, 20);
+	}
+	assert_int_equal(test_store_int(s, "SELECT COUNT(n) FROM thing"), 40);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(bytes) FROM thing"), 40);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rewriting), TEST_BOTH(inserting), TEST_BOTH(conflicts),
+		TEST_BOTH(updating),	     TEST_BOTH(kinds),
+	};
+
+	return test_stores_run("db-batch", tests, ARRAY_LEN(tests));
+}
