@@ -47,6 +47,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 	c->scheduler = scheduler_new();
 	c->actives = actives_new();
 	c->submissions = submissions_new();
+	c->logins = logins_new();
 	c->metrics = metrics_new();
 	c->started_ms = control_now(c);
 	id_make("pr", c->started_ms, rnd, c->instance);
@@ -61,6 +62,7 @@ void control_close(struct control *c)
 	scheduler_free(c->scheduler);
 	actives_free(c->actives);
 	submissions_free(c->submissions);
+	logins_free(c->logins);
 	sessions_free(c->sessions);
 	metrics_free(c->metrics);
 	hub_free(c->hub);

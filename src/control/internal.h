@@ -20,6 +20,7 @@ struct sessions;
 struct scheduler;
 struct actives;
 struct submissions;
+struct logins;
 
 struct control {
 	struct control_config config;
@@ -32,6 +33,7 @@ struct control {
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct actives *actives;       /* active.c */
 	struct submissions *submissions; /* api/submit.c */
+	struct logins *logins;         /* login.c */
 	struct http_server *server;    /* NULL in the simulator */
 	pthread_mutex_t admit_lock;
 	struct db_conn *admit_conn;    /* for looking at keys before an upload is taken */
@@ -117,6 +119,16 @@ bool session_is_live(struct control *c, const char *id); /* NULL: no */
 bool nonce_take(struct nonce_window *w, int64_t nonce); /* each once */
 /* Checks MAC, time and nonce (nonce_take); fills caller. */
 int session_check(struct control *c, const struct http_request *req, struct caller *ret, struct err *err) must_check;
+
+#define LOGINS_AT_ONCE 2 /* passwords being looked at, 64 MiB each */
+#define LOGIN_BURST 20 /* logins of one address at its pleasure, */
+#define LOGIN_EVERY_MS (6 * SECOND_MS) /* then one each so often */
+struct logins *logins_new(void);
+void logins_free(struct logins *l);
+/* A password may be looked at now, and login_leave follows; or ERR_RATE, and when it may be tried again. */
+int login_enter(struct logins *l, const char *peer, const char *email, int64_t now_ms, int64_t *ret_retry_ms, struct err *err) must_check;
+void login_leave(struct logins *l, const char *peer, const char *email, bool good);
+size_t logins_count(struct logins *l); /* entries: of addresses, and of their guesses */
 
 /* Whether the caller may, by the table; before anything of the input is looked at (call.c). */
 int call_authorise(const struct call *call, struct err *err) must_check;
