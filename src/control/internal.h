@@ -229,6 +229,7 @@ int scheduler_best(struct control *c, struct db_conn *conn, const struct request
 
 /* Leadership through the store: 0 and *ret_leads; the epoch fences. */
 int leader_check(struct control *c, struct db_conn *conn, const char *role, int64_t now_ms, bool *ret_leads, struct err *err) must_check;
+bool leader_was(struct control *c, const char *role); /* at its last check; of the duty's own thread */
 int leader_take_over(struct db_conn *conn, struct err *err) must_check;
 int leader_release(struct control *c, struct db_conn *conn, struct err *err) must_check;
 void event_hash(const struct event *e, char ret[static SHA256_HEX_SIZE]);
