@@ -50,6 +50,21 @@ def test_order_repeats_and_gaps(bench: Bench) -> None:
     assert page(api, job)["complete"]
 
 
+def test_how_far_they_are_stored(bench: Bench) -> None:
+    """No entries: only a question.  A worker asks it of a server that may have gone back to an older copy of its store."""
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 0, "cut": False}
+    bench.link.send_logs(bench.lease, entries(1, ["a", "b", "c"])).ok()
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 3, "cut": False}
+    bench.net.tesd.store.execute("UPDATE leases SET logs_seq = 1, logs_bytes = 0")
+    problem = bench.link.send_logs(bench.lease, entries(4, ["d"])).problem(422)
+    assert problem["field"] == "entries[0].seq"
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 1, "cut": False}
+    assert bench.link.send_logs(bench.lease, entries(2, ["b", "c", "d"])).ok()["seq"] == 4
+    bench.end()
+    stranger = bench.net.link()
+    stranger.send_logs(bench.lease, []).problem(422)
+
+
 def test_pages(bench: Bench) -> None:
     api, job = bench.net.api, bench.job["id"]
     lines = [f"line {i}" for i in range(250)]
