@@ -88,6 +88,8 @@ def test_texts_of_any_kind(bench: Bench) -> None:
     assert texts(page(bench.net.api, bench.job["id"])) == odd
     bench.link.send_logs(bench.lease, entries(9, ["x" * 65537])).problem(422)
     bench.link.send_logs(bench.lease, entries(9, ["nul \x00"])).problem(422)
+    timeless = bench.link.send_logs(bench.lease, [entries(9, ["x"])[0] | {"at_ms": 0}]).problem(422)
+    assert timeless["field"] == "entries[0].at_ms"
     bench.end()
 
 
