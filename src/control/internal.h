@@ -100,6 +100,7 @@ void live_free(struct live *st);                            /* one never started
 
 /* "Bearer tes_…" -> caller; ERR_UNAUTHENTICATED. */
 int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
+int auth_key_split(const char *token, struct arena *a, const char **ret_id, const char **ret_secret) must_check;
 void auth_key_make(struct control *c, struct arena *a, struct api_key *ret); /* id, secret, hash */
 /* Worker sessions live in memory of one process: after its restart workers open new ones. */
 struct sessions *sessions_new(void);
@@ -199,6 +200,9 @@ void submissions_free(struct submissions *s);
 struct actives *actives_new(void);
 void actives_free(struct actives *s);
 int active_take(struct control *c, struct db_conn *conn, const char *org_id, struct err *err) must_check;
+
+/* The id of an event of a stream of logs (api/logs.c). */
+int log_place_parse(const char *text, int64_t *ret_generation, int64_t *ret_offset) must_check;
 
 /* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
 
