@@ -83,9 +83,11 @@ void api_problem_read(int status, struct slice body, struct err *err)
 	const char *detail = doc ? member_text(doc, "detail") : NULL;
 	const char *field = doc ? member_text(doc, "field") : NULL;
 
+	bool says_why = !str_empty(detail);
+
 	err_set(err, code_of(status, doc ? member_text(doc, "code") : NULL), "%s",
-		detail ? detail : "the server answered without saying why");
-	if (!detail)
+		says_why ? detail : "the server answered without saying why");
+	if (!says_why)
 		err_wrap(err, "status %d", status);
 	if (field) {
 		struct err clean;

@@ -21,7 +21,7 @@ void auth_key_make(struct control *c, struct arena *a, struct api_key *ret)
 	ret->created_ms = control_now(c);
 }
 
-static int key_split(const char *token, struct arena *a, const char **ret_id, const char **ret_secret)
+int auth_key_split(const char *token, struct arena *a, const char **ret_id, const char **ret_secret)
 {
 	const char *id = token + strlen(KEY_PREFIX);
 
@@ -94,7 +94,7 @@ static int key_find(struct control *c, struct db_conn *conn, const char *header,
 	int64_t monotonic_ms = time_monotonic_ms();
 	uint64_t era;
 
-	if (!str_starts(header, "Bearer ") || key_split(header + 7, a, &id, &secret) < 0)
+	if (!str_starts(header, "Bearer ") || auth_key_split(header + 7, a, &id, &secret) < 0)
 		return err_set(err, ERR_UNAUTHENTICATED,
 			       "the Authorization header does not hold an API key: send \"Bearer tes_…\"; `tes login` gets one");
 	sha256_hex(secret, strlen(secret), hash);

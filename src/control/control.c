@@ -48,6 +48,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 	c->scheduler = scheduler_new();
 	c->actives = actives_new();
 	c->submissions = submissions_new();
+	c->logins = logins_new();
 	c->metrics = metrics_new();
 	c->started_ms = control_now(c);
 	id_make("pr", c->started_ms, rnd, c->instance);
@@ -62,6 +63,7 @@ void control_close(struct control *c)
 	scheduler_free(c->scheduler);
 	actives_free(c->actives);
 	submissions_free(c->submissions);
+	logins_free(c->logins);
 	sessions_free(c->sessions);
 	keys_free(c->keys);
 	metrics_free(c->metrics);

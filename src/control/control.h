@@ -71,6 +71,7 @@ struct call {
 	struct live *stream;      /* OP_STREAM: to be started by the face, or freed */
 	bool replayed;              /* the answer of an earlier call with the same idempotency key, in replay_body */
 	const char *replay_body;
+	int64_t retry_ms;           /* refused for now (ERR_RATE): when to come again; 0: soon */
 };
 /* By the table: may this caller do this at all? */
 int control_authorise(const struct call *call, struct err *err) must_check;

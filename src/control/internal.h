@@ -22,6 +22,7 @@ struct scheduler;
 struct actives;
 struct submissions;
 struct keys;
+struct logins;
 
 struct control {
 	struct control_config config;
@@ -35,6 +36,7 @@ struct control {
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct actives *actives;       /* active.c */
 	struct submissions *submissions; /* api/submit.c */
+	struct logins *logins;         /* login.c */
 	struct http_server *server;    /* NULL in the simulator */
 	pthread_mutex_t admit_lock;
 	struct db_conn *admit_conn;    /* for looking at keys before an upload is taken */
@@ -103,6 +105,7 @@ void live_free(struct live *st);                            /* one never started
 int auth_key_look(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
 /* The same for a request that is served: also notes that the key is used. */
 int auth_key(struct control *c, struct db_conn *conn, const char *header, struct arena *a, struct caller *ret, struct err *err) must_check;
+int auth_key_split(const char *token, struct arena *a, const char **ret_id, const char **ret_secret) must_check;
 void auth_key_make(struct control *c, struct arena *a, struct api_key *ret); /* id, secret, hash */
 /* How long a key or a membership that another process has changed may still be honoured here. */
 #define KEY_FRESH_MS SECOND_MS
@@ -141,6 +144,16 @@ bool session_is_live(struct control *c, const char *id); /* NULL: no */
 bool nonce_take(struct nonce_window *w, int64_t nonce); /* each once */
 /* Checks MAC, time and nonce (nonce_take); fills caller. */
 int session_check(struct control *c, const struct http_request *req, struct caller *ret, struct err *err) must_check;
+
+#define LOGINS_AT_ONCE 2 /* passwords being looked at, 64 MiB each */
+#define LOGIN_BURST 20 /* logins of one address at its pleasure, */
+#define LOGIN_EVERY_MS (6 * SECOND_MS) /* then one each so often */
+struct logins *logins_new(void);
+void logins_free(struct logins *l);
+/* A password may be looked at now, and login_leave follows; or ERR_RATE, and when it may be tried again. */
+int login_enter(struct logins *l, const char *peer, const char *email, int64_t now_ms, int64_t *ret_retry_ms, struct err *err) must_check;
+void login_leave(struct logins *l, const char *peer, const char *email, bool good);
+size_t logins_count(struct logins *l); /* entries: of addresses, and of their guesses */
 
 /* Whether the caller may, by the table; before anything of the input is looked at (call.c). */
 int call_authorise(const struct call *call, struct err *err) must_check;
@@ -214,6 +227,9 @@ struct actives *actives_new(void);
 void actives_free(struct actives *s);
 int active_take(struct control *c, struct db_conn *conn, const char *org_id, struct err *err) must_check;
 
+/* The id of an event of a stream of logs (api/logs.c). */
+int log_place_parse(const char *text, int64_t *ret_generation, int64_t *ret_offset) must_check;
+
 /* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
 
 int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
@@ -243,6 +259,7 @@ int scheduler_best(struct control *c, struct db_conn *conn, const struct request
 
 /* Leadership through the store: 0 and *ret_leads; the epoch fences. */
 int leader_check(struct control *c, struct db_conn *conn, const char *role, int64_t now_ms, bool *ret_leads, struct err *err) must_check;
+bool leader_was(struct control *c, const char *role); /* at its last check; of the duty's own thread */
 int leader_take_over(struct db_conn *conn, struct err *err) must_check;
 int leader_release(struct control *c, struct db_conn *conn, struct err *err) must_check;
 void event_hash(const struct event *e, char ret[static SHA256_HEX_SIZE]);

@@ -1,6 +1,7 @@
-/* Leadership through the store: a row a duty, held for a while and renewed.  Whoever finds it expired takes it and raises
- * the epoch.  What a duty writes is safe even if two believe to lead for a moment (every step re-reads and claims in its
- * own transaction); leadership keeps them from doing the work twice. */
+/* Leadership through the store: a row a duty, held for a while and renewed.  Whoever finds it expired, or its holder's
+ * connection gone where the store can tell (db_claim), takes it and raises the epoch: one that was killed is replaced at
+ * once, one that cannot be reached when its time is over.  What a duty writes is safe even if two believe to lead for a
+ * moment (every step re-reads and claims in its own transaction); leadership keeps them from doing the work twice. */
 #include "internal.h"
 
 #define HOLD_MS (6 * SECOND_MS)
@@ -10,6 +11,7 @@ struct leader_arg {
 	struct control *c;
 	const char *role;
 	int64_t now_ms;
+	bool claimed; /* nobody else who lives has it */
 	bool leads;
 };
 
@@ -23,9 +25,9 @@ static int leader_tx(struct db_conn *conn, void *arg, struct err *err)
 		    " ON CONFLICT (role) DO UPDATE SET"
 		    " epoch = leaders.epoch + CASE WHEN leaders.holder = excluded.holder THEN 0 ELSE 1 END,"
 		    " holder = excluded.holder, until_ms = excluded.until_ms"
-		    " WHERE leaders.holder = excluded.holder OR leaders.until_ms < $4",
-		    DB_ARGS(DB_TEXT(x->role), DB_TEXT(x->c->instance), DB_INT(x->now_ms + HOLD_MS), DB_INT(x->now_ms)), &changed,
-		    err) < 0)
+		    " WHERE leaders.holder = excluded.holder OR leaders.until_ms < $4 OR $5 = 1",
+		    DB_ARGS(DB_TEXT(x->role), DB_TEXT(x->c->instance), DB_INT(x->now_ms + HOLD_MS), DB_INT(x->now_ms),
+			    DB_INT(x->claimed)), &changed, err) < 0)
 		return -1;
 	x->leads = changed > 0;
 	return 0;
@@ -51,18 +53,25 @@ static struct leadership *leadership_of(struct control *c, const char *role)
 
 int leader_check(struct control *c, struct db_conn *conn, const char *role, int64_t now_ms, bool *ret_leads, struct err *err)
 {
-	struct leader_arg x = { c, role, now_ms, false };
+	struct leader_arg x = { .c = c, .role = role, .now_ms = now_ms };
+	char name[64];
 	struct leadership *known = leadership_of(c, role);
 
 	if (known->until_ms && known->until_ms - (HOLD_MS - RENEW_MS) > now_ms && known->until_ms <= now_ms + HOLD_MS) {
 		*ret_leads = true; /* renewed a moment ago */
 		return 0;
 	}
-	if (db_tx(conn, leader_tx, &x, err) < 0)
+	snprintf(name, sizeof(name), "leader %s", role);
+	if (db_claim(conn, name, &x.claimed, err) < 0 || db_tx(conn, leader_tx, &x, err) < 0)
 		return -1;
 	known->until_ms = x.leads ? now_ms + HOLD_MS : 0;
 	*ret_leads = x.leads;
 	return 0;
+}
+
+bool leader_was(struct control *c, const char *role)
+{
+	return leadership_of(c, role)->until_ms != 0;
 }
 
 static int release_tx(struct db_conn *conn, void *arg, struct err *err)

@@ -222,7 +222,7 @@ void live_threads_stop(struct control *c)
 	while (streams.live.len)
 		retire(streams.live.items[0]);
 	streams.first = NULL;
+	vec_release(&streams.live); /* requests may still come, and find it stopping */
 	pthread_mutex_unlock(&streams.lock);
 	vec_release(&streams.threads);
-	vec_release(&streams.live);
 }

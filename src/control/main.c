@@ -58,6 +58,8 @@ struct duty_thread {
 	bool started;
 };
 
+#define STANDBY_LOOK_MS SECOND_MS /* at a leader that may have died */
+
 static void *duty_run(void *arg)
 {
 	struct duty_thread *d = arg;
@@ -71,6 +73,8 @@ static void *duty_run(void *arg)
 		next = now + SECOND_MS;
 		if (d->duty->round(d->c, d->conn, now, &next, &err) == 0) {
 			failures = 0;
+			if (!leader_was(d->c, d->duty->name))
+				next = MIN(next, now + STANDBY_LOOK_MS);
 			continue;
 		}
 		/* What the store refused is tried again, more slowly each time. */

@@ -34,15 +34,18 @@ static void routes_fill(const struct control *c)
 		routes[pages[i].page] = (struct http_route){ .method = HTTP_GET, .path = pages[i].path };
 }
 
-static void answer_problem(struct http_response *res, const struct err *err, const char *request_id)
+/* retry_ms: what is refused for now may be tried again after so long; 0: soon. */
+static void answer_problem(struct http_response *res, const struct err *err, int64_t retry_ms, const char *request_id)
 {
 	cleanup_strbuf struct strbuf body = STRBUF_INIT;
+	char seconds[24];
 
 	api_problem(err, request_id, &body);
+	snprintf(seconds, sizeof(seconds), "%" PRId64, MAX((retry_ms + SECOND_MS - 1) / SECOND_MS, 1));
 	if (err->code == ERR_UNAUTHENTICATED)
 		http_respond_header(res, "WWW-Authenticate", "Bearer realm=\"tes\"");
 	if (err->code == ERR_RATE || err->code == ERR_UNAVAILABLE || err->code == ERR_RETRY)
-		http_respond_header(res, "Retry-After", "1");
+		http_respond_header(res, "Retry-After", seconds);
 	http_respond(res, api_status(err->code), "application/problem+json", (struct slice){ body.buf, body.len });
 }
 
@@ -150,7 +153,7 @@ static void serve_operation(struct control *c, struct db_conn *conn, struct http
 	    (call.in = in, control_call(c, conn, &call, &err)) < 0) {
 		if (api_status(err.code) >= 500)
 			log_err(LOG_ERROR, &err, "operation failed", "operation", op->name, "request", req->request_id, NULL);
-		answer_problem(res, &err, req->request_id);
+		answer_problem(res, &err, call.retry_ms, req->request_id);
 		live_free(call.stream);
 		close_fd_(&call.file_fd);
 		return;
@@ -167,7 +170,7 @@ static void serve_ready(struct db_conn *conn, struct http_request *req, struct h
 
 	if (db_migrations_pending(conn, &pending, &err) < 0) {
 		err_wrap(&err, "the store does not answer");
-		answer_problem(res, &err, req->request_id);
+		answer_problem(res, &err, 0, req->request_id);
 		return;
 	}
 	http_respond(res, 200, "application/json", SLICE("{\"status\":\"ready\"}"));
@@ -192,7 +195,7 @@ static void serve_metrics(struct control *c, struct db_conn *conn, struct http_r
 	if (!metrics_allowed(c, req))
 		err_set(&err, ERR_FORBIDDEN, "metrics are served to this machine, or with the token in [server] metrics_token");
 	if (err.code || metrics_write(c, conn, &body, &err) < 0)
-		answer_problem(res, &err, req->request_id);
+		answer_problem(res, &err, 0, req->request_id);
 	else
 		http_respond(res, 200, "text/plain; version=0.0.4", (struct slice){ body.buf, body.len });
 }

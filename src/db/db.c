@@ -1,6 +1,8 @@
 /* Connections, transactions with retry, hooks after commit, faults on demand. */
 #include "internal.h"
 
+#include "../codec/codec.h"
+
 #include <time.h>
 
 static const struct db_store *store_find(const char *url)
@@ -269,4 +271,42 @@ int db_read_one(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
 	if (c->mode != TX_NONE)
 		return fn(c, arg, err);
 	return tx_run_retrying(c, TX_READ_ONE, fn, arg, err);
+}
+
+/* ---- claims ------------------------------------------------------------------------------ */
+
+struct claim {
+	int64_t key;
+	int64_t held;
+};
+
+static int claim_fn(struct db_conn *c, void *arg, struct err *err)
+{
+	struct claim *x = arg;
+
+	/* Once more by the session that has it counts up there, and costs nothing. */
+	return db_query_int(c, "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END",
+			    DB_ARGS(DB_INT(x->key)), 0, &x->held, err);
+}
+
+int db_claim(struct db_conn *c, const char *name, bool *ret_held, struct err *err)
+{
+	struct claim x = { .held = 0 };
+	uint8_t hash[SHA256_SIZE];
+	struct sha256 h;
+
+	assert(c->mode == TX_NONE);
+	if (!db_is_postgres(c->db)) {
+		*ret_held = false;
+		return 0;
+	}
+	sha256_init(&h);
+	sha256_update(&h, name, strlen(name));
+	sha256_final(&h, hash);
+	for (size_t i = 0; i < sizeof(x.key); i++)
+		x.key = (int64_t)((uint64_t)x.key << 8 | hash[i]);
+	if (db_read(c, claim_fn, &x, err) < 0)
+		return -1;
+	*ret_held = x.held;
+	return 0;
 }

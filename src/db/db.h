@@ -123,6 +123,11 @@ int db_read(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_ch
  * statement is a snapshot by itself, so this saves beginning and ending a transaction. */
 int db_read_one(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 bool db_in_tx(const struct db_conn *c);
+/* Claims a name for as long as this connection lives, outside of transactions.  true: it is
+ * this connection's (again), so whoever had it has lost their connection: a process that was
+ * killed is known to be dead as soon as the store notices.  false: a living connection has it,
+ * or the store cannot tell (SQLite, where a lock on its file says more). */
+int db_claim(struct db_conn *c, const char *name, bool *ret_held, struct err *err) must_check;
 /* `fn(arg)` runs once after the running transaction has committed, in order of registration;
  * dropped on rollback or retry, and where the outcome of a commit is unknown.  `arg_free` (may
  * be NULL) is called in any case.  This is how other threads are woken: never before the

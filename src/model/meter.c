@@ -79,6 +79,11 @@ int usage_check(const struct usage *u, const struct lease *lease, const char *wo
 	return check_sequence(u, lease, err);
 }
 
+int64_t usage_possible_ms(const struct lease *lease, int64_t now_ms)
+{
+	return MAX(now_ms - lease->reserved_ms, 0) + USAGE_FUTURE_MAX_MS;
+}
+
 void usage_take(const struct usage *u, struct lease *lease)
 {
 	lease->claimed_seq = u->seq;

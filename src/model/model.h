@@ -407,6 +407,9 @@ extern const struct type usage_type, receipt_type;
  * for a repeat of the newest and for an older one that came late (ignore both), ERR_INVALID else: evidence. */
 int usage_check(const struct usage *u, const struct lease *lease, const char *worker_id, int64_t now_ms, struct err *err) must_check;
 /* Makes a checked receipt the lease's newest. */
+/* The most that a lease can have run by now: what is claimed beyond it is not refused, for a clock may have been set, but
+ * it is noted (and never paid: see meter_billable_ms). */
+int64_t usage_possible_ms(const struct lease *lease, int64_t now_ms);
 void usage_take(const struct usage *u, struct lease *lease);
 
 /* The server saw the lease at now_ms.  If it may have run since the last look (it was accepted before, and the silence

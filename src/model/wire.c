@@ -209,8 +209,8 @@ static const struct field log_batch_fields[] = {
 	FIELD_ID(struct log_batch, lease, "le", FIELD_REQUIRED, "The lease."),
 	FIELD_INT(struct log_batch, generation, 1, COUNT_MAX, 1, FIELD_REQUIRED,
 		  "Its generation."),
-	FIELD_LIST(struct log_batch, entries, &log_entry_type, 4096, FIELD_REQUIRED,
-		   "Entries in the order of their numbers, without a gap."),
+	FIELD_LIST(struct log_batch, entries, &log_entry_type, 4096, 0,
+		   "Entries in the order of their numbers, without a gap; none: only asks how far the logs are stored."),
 };
 
 static int log_batch_check(const void *value, struct err *err)

@@ -231,7 +231,7 @@ static int read_object(struct reader *r, const struct type *t, const struct json
 			continue;
 		if (read_field(r, f, &m->value, &path, field_ptr(f, ret)) < 0)
 			return -1;
-		given[f - t->fields] = true;
+		given[f - t->fields] = !field_is_absent(f, field_ptr(f, ret)); /* the time 0 is none */
 	}
 	for (size_t i = 0; i < t->count; i++) {
 		const struct path path = { .up = up, .name = t->fields[i].name };

@@ -253,6 +253,7 @@ struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char
 				bool ended);
 void log_pump_ended(
 	struct log_pump *p); /* the container has ended: read to the end, then be done */
+void log_pump_look(struct log_pump *p); /* now and then: the server may have gone back */
 void log_pump_kick(struct log_pump *p); /* it has been started: look again at once */
 bool log_pump_done(struct log_pump *p); /* everything is acknowledged, or not wanted */
 void log_pump_position(struct log_pump *p, struct output_position *ret, bool *ret_cut);

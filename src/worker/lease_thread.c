@@ -166,6 +166,8 @@ void lease_pump_start(struct lease_run *l, bool ended)
 			log_pump_start(l->w, l, l->id, l->j.desired->generation, &from, ended);
 	else if (ended)
 		log_pump_ended(l->pump);
+	else
+		log_pump_look(l->pump);
 }
 
 /* What the engine has.  -1: it does not say. */

@@ -1,7 +1,11 @@
 /* Carries a container's output to the server: one thread reads from the engine into a bounded
- * queue, one sends batches. The first line goes at once, then at most a batch every
- * SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
- * repeat is recognised there by its number. */
+ * queue, one, there from the first line, sends batches. The first line goes at once, then at
+ * most a batch every SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
+ * repeat is recognised there by its number.
+ *
+ * A server that went back to an older copy of its store has less than it acknowledged.  Such a
+ * one has been started anew, so with each new session it is asked how far it has got, and what
+ * the engine still has from there is read and sent again. */
 #include "internal.h"
 
 #define SEND_EVERY_MS  50
@@ -16,6 +20,9 @@
  * would otherwise keep us waiting for its whole teardown. */
 #define START_WAIT_MS 15
 #define LOOK_EVERY_MS 200
+#define LOST                                                                              \
+	"[tes] output is lost here: the server has gone back to an older copy of its store, " \
+	"and the machine no longer has it"
 
 struct pump_entry {
 	char *text;
@@ -33,8 +40,12 @@ struct log_pump {
 	pthread_t reader, sender;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	int cancel; /* of what the two are waiting for */
-	bool stopping, ended, read_all, cut, kicked;
+	int cancel, cancel_reader; /* of what the two are waiting for */
+	bool stopping, ended, read_all, cut, kicked, finished;
+	bool sending; /* the sender is there: since the first line, many jobs have none */
+	bool behind;	     /* the server is, at server_seq: the reader is to go back */
+	int64_t server_seq;
+	int64_t session;     /* in which the server was last heard to have all that is acked */
 	struct output_cursor cursor;
 	struct output_position acked;
 	struct pump_entry queue[QUEUE_ENTRIES];
@@ -46,10 +57,45 @@ static void entry_drop(struct log_pump *p)
 	struct pump_entry *e = &p->queue[p->head];
 
 	p->bytes -= e->weight;
-	p->acked = e->after;
 	free(take_ptr(e->text));
 	p->head = (p->head + 1) % QUEUE_ENTRIES;
 	p->count--;
+}
+
+static void queue_clear(struct log_pump *p)
+{
+	while (p->count)
+		entry_drop(p);
+}
+
+static void acked_take(struct log_pump *p, int64_t seq)
+{
+	while (p->count && p->queue[p->head].after.seq <= seq) {
+		p->acked = p->queue[p->head].after;
+		entry_drop(p);
+	}
+}
+
+/* The reader is of no use where it is. */
+static void reader_interrupt(struct log_pump *p)
+{
+	__atomic_store_n(&p->cancel_reader, 1, __ATOMIC_RELAXED);
+	pthread_cond_broadcast(&p->cond);
+}
+
+static bool over(const struct log_pump *p)
+{
+	return p->stopping || p->cut;
+}
+
+static void *sender_thread(void *arg);
+
+/* Called with the lock held. */
+static void sender_need(struct log_pump *p)
+{
+	if (!p->sending && thread_start(&p->sender, sender_thread, p) != 0)
+		abort(); /* no threads: nothing works on this machine */
+	p->sending = true;
 }
 
 /* ---- reading ---- */
@@ -63,82 +109,160 @@ static size_t json_weight(const char *s, size_t len)
 	return weight;
 }
 
+static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms, const char *line,
+		      size_t len, bool whole)
+{
+	struct pump_entry *e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
+
+	*e = (struct pump_entry){ .text = xmalloc(len + 2),
+				  .len = len,
+				  .weight = json_weight(line, len),
+				  .stream = stream,
+				  .at_ms = MAX(at_ms, 1),
+				  .after = p->cursor.at };
+	memcpy(e->text, line, len);
+	if (whole)
+		e->text[e->len++] = '\n';
+	e->text[e->len] = '\0';
+	p->bytes += e->weight;
+	if (p->count++ == 0 || p->count == BATCH_ENTRIES)
+		pthread_cond_broadcast(&p->cond);
+	sender_need(p);
+}
+
 static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
 		   size_t len)
 {
 	struct log_pump *p = arg;
-	struct pump_entry *e;
 	size_t weight = json_weight(line, len);
 	/* What is cut at the engine's limit continues in the next entry: no line end there. */
 	bool whole = len < LINE_MAX_BYTES - 4;
 	int rc = 0;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->stopping && !p->cut &&
+	while (!over(p) && !p->behind &&
 	       (p->count == QUEUE_ENTRIES || (p->count && p->bytes + weight > QUEUE_BYTES)))
 		pthread_cond_wait(&p->cond, &p->lock);
-	if (p->stopping || p->cut) {
+	if (over(p) || p->behind)
 		rc = 1;
-	} else if (output_cursor_take(&p->cursor, at_ns)) {
-		e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
-		*e = (struct pump_entry){ .text = xmalloc(len + 2),
-					  .len = len,
-					  .weight = weight,
-					  .stream = stream,
-					  .at_ms = MAX(at_ns / 1000000, 1),
-					  .after = p->cursor.at };
-		memcpy(e->text, line, len);
-		if (whole)
-			e->text[e->len++] = '\n';
-		e->text[e->len] = '\0';
-		p->bytes += weight;
-		if (p->count++ == 0 || p->count == BATCH_ENTRIES)
-			pthread_cond_broadcast(&p->cond);
-	}
+	else if (output_cursor_take(&p->cursor, at_ns))
+		queue_add(p, stream, at_ns / 1000000, line, len, whole);
 	pthread_mutex_unlock(&p->lock);
 	return rc;
 }
 
+struct delivered {
+	struct output_cursor cursor;
+	int64_t lines;
+};
+
+static int on_line_again(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
+			 size_t len)
+{
+	struct delivered *d = arg;
+
+	if (output_cursor_take(&d->cursor, at_ns))
+		return 1; /* what was delivered is a beginning: here it ends */
+	d->lines++;
+	return 0;
+}
+
+/* Whether a failed look at the engine says that there is nothing (any more): a container that is
+ * gone has no output, and some engines are told to keep none. */
+static bool is_final(enum err_code code)
+{
+	return code != ERR_UNAVAILABLE && code != ERR_TIMEOUT;
+}
+
+/* Numbers what the engine still has so that it follows what the server has, and goes on from
+ * there.  Called with the lock held; -1: the engine does not say now. */
+static int go_back(struct log_pump *p, struct err *err)
+{
+	struct delivered d = { .lines = 0 };
+	int64_t missing = p->acked.seq - p->server_seq;
+	int rc;
+
+	output_cursor_init(&d.cursor, &p->acked);
+	pthread_mutex_unlock(&p->lock);
+	rc = runtime_logs(agent_runtime(p->w), p->lease, 0, false, &p->cancel, on_line_again, &d,
+			  err);
+	pthread_mutex_lock(&p->lock);
+	if (rc < 0 && (over(p) || !is_final(err->code)))
+		return -1;
+	p->behind = false;
+	p->acked = (struct output_position){ .seq = p->server_seq,
+					     .count = MAX(d.lines - missing, 0) };
+	/* The words take a number of their own. */
+	p->acked.seq += missing > d.lines;
+	output_cursor_init(&p->cursor, &p->acked);
+	if (missing > d.lines)
+		queue_add(p, LOG_SYSTEM, now_ms_get(), LOST, strlen(LOST), true);
+	pthread_cond_broadcast(&p->cond);
+	log_line(LOG_WARN, "the server has less output than it acknowledged: sending it again", "lease",
+		 p->lease, "lost", missing > d.lines ? "some" : NULL, NULL);
+	return 0;
+}
+
+/* What is new, to the end, or while it is written. */
+static int read_on(struct log_pump *p, bool last, struct err *err)
+{
+	int64_t since_ns = p->cursor.at.since_ns;
+	int rc;
+
+	p->kicked = false;
+	output_cursor_rewind(&p->cursor);
+	pthread_mutex_unlock(&p->lock);
+	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, &p->cancel_reader, on_line,
+			  p, err);
+	if (rc == 0 && !last)
+		lease_wake(p->l); /* it seems to have ended */
+	pthread_mutex_lock(&p->lock);
+	if (last && !p->behind && (rc == 0 || is_final(err->code))) {
+		p->read_all = true;
+		pthread_cond_broadcast(&p->cond);
+	}
+	return rc;
+}
+
 /* Read to the end of what is there; again and again until the container has ended before the
- * reading began. */
+ * reading began, and once more if the server turns out to be behind. */
 static void *reader_thread(void *arg)
 {
 	struct log_pump *p = arg;
 	struct backoff backoff = { 0 };
+	bool told = false;
 
 	pthread_mutex_lock(&p->lock);
 	if (!p->ended)
 		cond_wait_until(&p->cond, &p->lock, time_monotonic_ms() + START_WAIT_MS);
-	while (!p->stopping && !p->cut) {
-		bool last = p->ended;
+	while (!over(p) && !p->finished) {
+		bool back = p->behind, last = p->ended;
 		struct err err = { 0 };
 		int rc;
 
-		p->kicked = false;
-		output_cursor_rewind(&p->cursor);
-		pthread_mutex_unlock(&p->lock);
-		rc = runtime_logs(agent_runtime(p->w), p->lease, p->cursor.at.since_ns, !last,
-				  &p->cancel, on_line, p, &err);
-		if (rc == 0 && !last)
-			lease_wake(p->l); /* it seems to have ended */
-		pthread_mutex_lock(&p->lock);
-		/* A container that is gone has no output any more, and some engines are told to
-		 * keep none. */
-		if (last &&
-		    (rc == 0 || (err.code != ERR_UNAVAILABLE && err.code != ERR_TIMEOUT)))
-			break;
-		if (!p->ended && !p->kicked && !p->stopping && !p->cut)
-			cond_wait_until(&p->cond, &p->lock,
-					time_monotonic_ms() +
-						(rc < 0 ? backoff_next(&backoff) : REREAD_MS));
-		else if (rc < 0 && !p->stopping && !p->cut)
+		if (p->read_all && !back) {
+			if (!p->sending && !told) {
+				told = true;
+				pthread_mutex_unlock(&p->lock);
+				lease_wake(p->l); /* all is done */
+				pthread_mutex_lock(&p->lock);
+			} else {
+				pthread_cond_wait(&p->cond, &p->lock);
+			}
+			continue;
+		}
+		p->read_all = false;
+		__atomic_store_n(&p->cancel_reader, 0, __ATOMIC_RELAXED);
+		rc = back ? go_back(p, &err) : read_on(p, last, &err);
+		if (over(p) || p->read_all || (back ? rc == 0 : p->behind || p->kicked))
+			continue;
+		if (rc < 0)
 			cond_wait_until(&p->cond, &p->lock,
 					time_monotonic_ms() + backoff_next(&backoff));
+		else if (!p->ended)
+			cond_wait_until(&p->cond, &p->lock, time_monotonic_ms() + REREAD_MS);
 	}
-	p->read_all = true;
-	pthread_cond_broadcast(&p->cond);
 	pthread_mutex_unlock(&p->lock);
-	lease_wake(p->l);
 	return NULL;
 }
 
@@ -171,6 +295,12 @@ static size_t batch_take(struct log_pump *p, struct log_entry *entries)
 	return n;
 }
 
+/* The server lacks what comes before. */
+static bool is_gap(const struct err *err)
+{
+	return err->code == ERR_INVALID && str_eq(err->field, "entries[0].seq");
+}
+
 /* The server does not want this lease's output (any more). */
 static bool is_refusal(enum err_code code)
 {
@@ -178,28 +308,24 @@ static bool is_refusal(enum err_code code)
 	       code == ERR_TOO_LARGE;
 }
 
-/* Sends `n` entries; returns what the server has, or -1. */
-static int64_t batch_send(struct log_pump *p, struct log_entry *entries, size_t n,
-			  bool *ret_cut, struct err *err)
+/* Sends `n` entries, or asks how far the server has got (0). */
+static int batch_send(struct log_pump *p, struct log_entry *entries, size_t n,
+		      struct log_ack *ret, struct err *err)
 {
 	cleanup_arena struct arena a = { 0 };
 	struct log_batch batch = { .lease = p->lease, .generation = p->generation };
-	struct log_ack ack = { 0 };
 	struct link_call call = { .op = OP_worker_logs, .in = &batch, .cancel = &p->cancel };
 
 	batch.entries.items = entries;
 	batch.entries.len = n;
-	if (link_do(p->w->link, &call, &a, &ack, err) < 0) {
-		if (err->code != ERR_INVALID)
-			return -1;
-		for (size_t i = 0; i < n; i++)
-			text_clean((char *)entries[i].text);
-		err_clear(err);
-		if (link_do(p->w->link, &call, &a, &ack, err) < 0)
-			return -1;
-	}
-	*ret_cut = ack.cut;
-	return ack.seq;
+	if (link_do(p->w->link, &call, &a, ret, err) == 0)
+		return 0;
+	if (err->code != ERR_INVALID || is_gap(err))
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		text_clean((char *)entries[i].text);
+	err_clear(err);
+	return link_do(p->w->link, &call, &a, ret, err);
 }
 
 /* A while, or until the server has answered a heartbeat: then it is back. */
@@ -215,39 +341,71 @@ static void wait_for_server(struct log_pump *p, int64_t wait_ms)
 	}
 }
 
-static void send_once(struct log_pump *p, struct log_entry *entries, struct backoff *backoff)
+static bool asking_due(struct log_pump *p)
+{
+	return p->acked.seq > 0 && p->session != link_session(p->w->link);
+}
+
+/* Called with the lock held; false: refused, it is over. */
+static bool failure_take(struct log_pump *p, const struct err *err)
+{
+	if (is_gap(err)) {
+		p->session = 0; /* ask where it is */
+		return true;
+	}
+	if (!is_refusal(err->code) && err->code != ERR_INVALID)
+		return true;
+	log_err(err->code == ERR_INVALID ? LOG_ERROR : LOG_WARN, err,
+		"the server takes no output of this lease, the rest is dropped", "lease", p->lease,
+		NULL);
+	return false;
+}
+
+static void end_early(struct log_pump *p)
+{
+	p->cut = true;
+	__atomic_store_n(&p->cancel, 1, __ATOMIC_RELAXED);
+	queue_clear(p);
+	reader_interrupt(p);
+}
+
+/* One batch, or (of no entries) the question how far the server has got. */
+static void send_once(struct log_pump *p, struct log_entry *entries, size_t n,
+		      struct backoff *backoff)
 {
 	struct err err = { 0 };
-	bool cut = false;
-	int64_t acked;
-	size_t n = batch_take(p, entries), taken;
+	struct log_ack ack = { 0 };
+	int64_t session = link_session(p->w->link);
+	size_t waiting;
+	int rc;
 
 	pthread_mutex_unlock(&p->lock);
-	acked = batch_send(p, entries, n, &cut, &err);
+	rc = batch_send(p, entries, n, &ack, &err);
 	pthread_mutex_lock(&p->lock);
-	if (acked < 0 && is_refusal(err.code)) {
-		log_err(LOG_WARN, &err, "the server takes no output", "lease", p->lease, NULL);
-		cut = true;
-	} else if (acked < 0 && err.code == ERR_INVALID) {
-		log_err(LOG_ERROR, &err, "the server refuses output, the rest is dropped",
-			"lease", p->lease, NULL);
-		cut = true;
+	if (rc < 0) {
+		if (!failure_take(p, &err))
+			end_early(p);
+		else
+			wait_for_server(p, backoff_next(backoff));
+		return;
 	}
-	taken = p->count;
-	while (p->count && p->queue[p->head].after.seq <= acked)
-		entry_drop(p);
-	taken -= p->count;
-	if (cut) {
-		p->cut = true;
-		__atomic_store_n(&p->cancel, 1, __ATOMIC_RELAXED);
-		while (p->count)
-			entry_drop(p);
+	p->session = session;
+	if (ack.cut) {
+		end_early(p);
+	} else if (ack.seq < p->acked.seq) {
+		p->behind = true;
+		p->server_seq = ack.seq;
+		queue_clear(p);
+		reader_interrupt(p);
+	} else {
+		waiting = p->count;
+		acked_take(p, ack.seq);
+		pthread_cond_broadcast(&p->cond);
+		if (n && p->count == waiting)
+			wait_for_server(p, backoff_next(backoff));
+		else
+			backoff->ms = 0;
 	}
-	pthread_cond_broadcast(&p->cond);
-	if (taken == 0)
-		wait_for_server(p, backoff_next(backoff));
-	else
-		backoff->ms = 0;
 }
 
 static void *sender_thread(void *arg)
@@ -258,8 +416,18 @@ static void *sender_thread(void *arg)
 	int64_t sent_ms = 0;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->stopping && !p->cut && !(p->read_all && !p->count)) {
+	while (!over(p)) {
+		if (p->behind) {
+			pthread_cond_wait(&p->cond, &p->lock);
+			continue;
+		}
+		if (asking_due(p)) {
+			send_once(p, NULL, 0, &backoff);
+			continue;
+		}
 		if (!p->count) {
+			if (p->read_all)
+				break;
 			pthread_cond_wait(&p->cond, &p->lock);
 			continue;
 		}
@@ -268,8 +436,10 @@ static void *sender_thread(void *arg)
 		       p->bytes < BATCH_BYTES && time_monotonic_ms() < sent_ms + SEND_EVERY_MS)
 			cond_wait_until(&p->cond, &p->lock, sent_ms + SEND_EVERY_MS);
 		sent_ms = time_monotonic_ms();
-		send_once(p, entries, &backoff);
+		send_once(p, entries, batch_take(p, entries), &backoff);
 	}
+	p->finished = true;
+	pthread_cond_broadcast(&p->cond);
 	pthread_mutex_unlock(&p->lock);
 	lease_wake(p->l);
 	free(entries);
@@ -293,10 +463,12 @@ struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char
 	output_cursor_init(&p->cursor, from);
 	pthread_mutex_init(&p->lock, NULL);
 	cond_init_monotonic(&p->cond);
+	pthread_mutex_lock(&p->lock);
+	if (from->seq) /* to ask how far the server is */
+		sender_need(p);
+	pthread_mutex_unlock(&p->lock);
 	if (thread_start(&p->reader, reader_thread, p) != 0)
 		abort(); /* no threads: nothing works on this machine */
-	if (thread_start(&p->sender, sender_thread, p) != 0)
-		abort();
 	return p;
 }
 
@@ -305,6 +477,14 @@ void log_pump_ended(struct log_pump *p)
 	pthread_mutex_lock(&p->lock);
 	p->ended = true;
 	pthread_cond_broadcast(&p->cond);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void log_pump_look(struct log_pump *p)
+{
+	pthread_mutex_lock(&p->lock);
+	if (asking_due(p))
+		pthread_cond_broadcast(&p->cond);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -321,7 +501,7 @@ bool log_pump_done(struct log_pump *p)
 	bool ret;
 
 	pthread_mutex_lock(&p->lock);
-	ret = p->cut || (p->read_all && !p->count);
+	ret = p->finished || (p->read_all && !p->sending);
 	pthread_mutex_unlock(&p->lock);
 	return ret;
 }
@@ -341,12 +521,12 @@ void log_pump_free(struct log_pump *p)
 	pthread_mutex_lock(&p->lock);
 	p->stopping = true;
 	__atomic_store_n(&p->cancel, 1, __ATOMIC_RELAXED);
-	pthread_cond_broadcast(&p->cond);
+	reader_interrupt(p);
 	pthread_mutex_unlock(&p->lock);
 	pthread_join(p->reader, NULL);
-	pthread_join(p->sender, NULL);
-	while (p->count)
-		entry_drop(p);
+	if (p->sending)
+		pthread_join(p->sender, NULL);
+	queue_clear(p);
 	pthread_cond_destroy(&p->cond);
 	pthread_mutex_destroy(&p->lock);
 	free(p);

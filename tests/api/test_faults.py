@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Network
-from harness import GIVE_UP, Client, in_parallel, owed, wait_for
+from harness import GIVE_UP, Client, Tesd, in_parallel, owed, wait_for
 from worker import gpus_of
 
 
@@ -55,6 +56,40 @@ def test_tesd_killed_while_a_worker_goes_on(net: Network) -> None:
     earned = net.provider.client().balance()["earned_uusd"]
     bills = [api.bill(job)["lines"][0] for job in jobs]
     assert earned == sum(b["amount_uusd"] - b["fee_uusd"] for b in bills)
+
+
+def leaders(net: Network) -> set[tuple[str, str]]:
+    return {(role, holder) for role, holder in net.tesd.store.query("SELECT role, holder FROM leaders")}
+
+
+def test_a_dead_server_leads_nothing(net: Network) -> None:
+    """Who was killed is replaced as soon as somebody is there, not when what it held for itself has run out."""
+    net.worker()
+    net.tesd.kill()
+    before = leaders(net)
+    assert len(before) == 5
+    net.tesd.store.execute("UPDATE leaders SET until_ms = until_ms + 3600000")
+    net.tesd.start()
+    wait_for("all duties have another leader", lambda: not before & leaders(net))
+    assert net.run(sim={"run_s": 0.1})["state"] == "succeeded"
+
+
+def test_another_server_takes_over_at_once(net: Network, tmp_path: Path) -> None:
+    """Two on one store; the one that leads is killed, and the other does not wait for its time to run out."""
+    if net.tesd.store.kind != "postgresql":
+        pytest.skip("SQLite is one process's")
+    (tmp_path / "other").mkdir()
+    other = Tesd(tmp_path / "other", net.tesd.store, {"store.secret_key_file": net.tesd.settings["store.secret_key_file"]}).start()
+    try:
+        before = leaders(net)
+        assert len({holder for _, holder in before}) == 1
+        net.tesd.kill()
+        net.tesd.store.execute("UPDATE leaders SET until_ms = until_ms + 3600000")
+        # The duty that comes round most rarely does so every minute; it looks at its leader every second.
+        wait_for("all duties have another leader", lambda: not before & leaders(net))
+    finally:
+        assert other.stop() == 0
+    net.tesd.start()
 
 
 def test_tesd_stopped_in_order_while_a_worker_goes_on(net: Network) -> None:

@@ -50,6 +50,21 @@ def test_order_repeats_and_gaps(bench: Bench) -> None:
     assert page(api, job)["complete"]
 
 
+def test_how_far_they_are_stored(bench: Bench) -> None:
+    """No entries: only a question.  A worker asks it of a server that may have gone back to an older copy of its store."""
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 0, "cut": False}
+    bench.link.send_logs(bench.lease, entries(1, ["a", "b", "c"])).ok()
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 3, "cut": False}
+    bench.net.tesd.store.execute("UPDATE leases SET logs_seq = 1, logs_bytes = 0")
+    problem = bench.link.send_logs(bench.lease, entries(4, ["d"])).problem(422)
+    assert problem["field"] == "entries[0].seq"
+    assert bench.link.send_logs(bench.lease, []).ok() == {"seq": 1, "cut": False}
+    assert bench.link.send_logs(bench.lease, entries(2, ["b", "c", "d"])).ok()["seq"] == 4
+    bench.end()
+    stranger = bench.net.link()
+    stranger.send_logs(bench.lease, []).problem(422)
+
+
 def test_pages(bench: Bench) -> None:
     api, job = bench.net.api, bench.job["id"]
     lines = [f"line {i}" for i in range(250)]
@@ -73,6 +88,8 @@ def test_texts_of_any_kind(bench: Bench) -> None:
     assert texts(page(bench.net.api, bench.job["id"])) == odd
     bench.link.send_logs(bench.lease, entries(9, ["x" * 65537])).problem(422)
     bench.link.send_logs(bench.lease, entries(9, ["nul \x00"])).problem(422)
+    timeless = bench.link.send_logs(bench.lease, [entries(9, ["x"])[0] | {"at_ms": 0}]).problem(422)
+    assert timeless["field"] == "entries[0].at_ms"
     bench.end()
 
 

@@ -75,9 +75,12 @@ def test_an_honest_receipt_is_paid(bench: Bench) -> None:
 
 
 def test_time_that_was_not_run(bench: Bench) -> None:
-    """A claim of an hour after a second: the server pays no more than it saw itself."""
+    """A claim of an hour after a second: it is evidence, and the server pays no more than it saw itself."""
     bench.until_observed(1000)
     bench.observe("running", [bench.link.receipt(bench.lease, 1, 3_600_000)])
+    bench.observe("running", [bench.link.receipt(bench.lease, 2, 3_600_001)])
+    evidence = bench.evidence()
+    assert [e[3] for e in evidence] == ["receipt_time"] and "3600000" in evidence[0][4], evidence
     bench.end()
     line = bench.net.api.bill(bench.job["id"])["lines"][0]
     lease = bench.stored

@@ -40,7 +40,8 @@ def program(name: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {
+    """Without what the caller's says of our programs' configuration: TES_ENGINE_SOCKET is also [engine] socket."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("TES_")} | {
         "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=99",
     }

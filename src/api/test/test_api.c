@@ -51,6 +51,9 @@ static void test_problem(void **state)
 	api_problem_read(502, SLICE("<html>bad gateway</html>"), &back);
 	assert_int_equal(back.code, ERR_UNAVAILABLE);
 	assert_non_null(strstr(back.text, "502"));
+	api_problem_read(429, SLICE("{\"code\":\"rate\",\"detail\":\"\"}"), &back);
+	assert_int_equal(back.code, ERR_RATE);
+	assert_non_null(strstr(back.text, "429"));
 	api_problem_read(404, (struct slice){ NULL, 0 }, &back);
 	assert_int_equal(back.code, ERR_NOT_FOUND);
 	for (enum err_code c = ERR_INVALID; c <= ERR_INTERNAL; c++)

@@ -154,6 +154,19 @@ static int receipt_store(struct control *c, struct db_conn *conn, const struct u
 	return db_insert(conn, &receipt_type, "receipts", &row, err);
 }
 
+/* More time than has passed: noted at the first receipt that says so. */
+static int time_note(struct control *c, struct db_conn *conn, const struct usage *u, const struct lease *lease,
+		     const struct signed_usage *r, struct arena *a, struct err *err)
+{
+	int64_t possible_ms = usage_possible_ms(lease, control_now(c));
+
+	if (u->delivered_ms <= possible_ms || lease->claimed_ms > possible_ms)
+		return 0;
+	return evidence_add(c, conn, u->worker, u->lease, "receipt_time",
+			    arena_printf(a, "delivered_ms %" PRId64 " is more than the %" PRId64 " since the lease was made",
+					 u->delivered_ms, MAX(control_now(c) - lease->reserved_ms, 0)), r->payload, err);
+}
+
 /* One receipt: taken, a repeat, or evidence; in each case it need not be sent again. -1 only if the store fails. */
 static int receipt_take(struct control *c, struct db_conn *conn, const struct worker *w, const struct signed_usage *r,
 			struct arena *a, struct err *err)
@@ -179,6 +192,8 @@ static int receipt_take(struct control *c, struct db_conn *conn, const struct wo
 	}
 	if (lease.state == LEASE_ENDED)
 		return 0; /* settled; nothing can be added to a final bill */
+	if (time_note(c, conn, &u, &lease, r, a, err) < 0)
+		return -1;
 	usage_take(&u, &lease);
 	if (receipt_store(c, conn, &u, r, a, err) < 0)
 		return -1;

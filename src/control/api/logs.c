@@ -101,7 +101,7 @@ static void place_format(const struct place *p, char buf[static 48])
 	snprintf(buf, 48, "%" PRId64 ".%" PRId64, p->generation, p->offset);
 }
 
-static int place_parse(const char *text, struct place *ret)
+int log_place_parse(const char *text, int64_t *ret_generation, int64_t *ret_offset)
 {
 	struct slice rest = slice_of(text), part;
 	struct err ignored = { 0 };
@@ -111,8 +111,8 @@ static int place_parse(const char *text, struct place *ret)
 		return -1;
 	snprintf(a, sizeof(a), "%.*s", (int)part.len, part.ptr);
 	snprintf(b, sizeof(b), "%.*s", (int)rest.len, rest.ptr);
-	return int_parse(a, 0, INT64_MAX, &ret->generation, &ignored) < 0 ||
-	       int_parse(b, 0, INT64_MAX, &ret->offset, &ignored) < 0 ? -1 : 0;
+	return int_parse(a, 0, INT64_MAX, ret_generation, &ignored) < 0 ||
+	       int_parse(b, 0, INT64_MAX, ret_offset, &ignored) < 0 ? -1 : 0;
 }
 
 /* The attempt at or after p->generation; false if there is none yet. */
@@ -363,7 +363,7 @@ int op_workload_logs(struct control *c, struct db_conn *conn, struct call *call,
 	s = xcalloc(1, sizeof(*s));
 	snprintf(s->workload_id, sizeof(s->workload_id), "%s", w.id);
 	s->since_ms = q->since_ms;
-	if (call->last_event_id && place_parse(call->last_event_id, &s->place) < 0) {
+	if (call->last_event_id && log_place_parse(call->last_event_id, &s->place.generation, &s->place.offset) < 0) {
 		free(s);
 		return err_set_field(err, "Last-Event-ID", "\"%.40s\" is not an id of this stream: leave it out to begin anew",
 				     call->last_event_id);

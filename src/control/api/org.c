@@ -3,41 +3,6 @@
 
 /* ---- login ------------------------------------------------------------------------------------------------- */
 
-#define LOGIN_TRIES 10                   /* failures of one address and e-mail in the window, before it has to wait */
-#define LOGIN_WINDOW_MS (10 * MINUTE_MS)
-
-struct tries {
-	int64_t since_ms;
-	int count;
-};
-static pthread_mutex_t tries_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct map *tries; /* "<peer> <email>" */
-
-/* Counts a try; false when there were too many. `ok` forgets them. */
-static bool try_allowed(const char *peer, const char *email, int64_t now_ms, bool ok)
-{
-	char key[400];
-	struct tries *t;
-	bool allowed;
-
-	snprintf(key, sizeof(key), "%s %s", peer ? peer : "", email);
-	pthread_mutex_lock(&tries_lock);
-	if (!tries)
-		tries = map_new();
-	if (map_count(tries) > 100000) { /* somebody makes them up: forget all rather than grow */
-		map_free(tries, free);
-		tries = map_new();
-	}
-	t = map_find(tries, key);
-	if (!t)
-		map_put(tries, key, t = xcalloc(1, sizeof(*t)));
-	if (ok || now_ms - t->since_ms > LOGIN_WINDOW_MS)
-		*t = (struct tries){ .since_ms = now_ms };
-	allowed = ok || ++t->count <= LOGIN_TRIES;
-	pthread_mutex_unlock(&tries_lock);
-	return allowed;
-}
-
 static int member_find(struct db_conn *conn, const struct login *in, const char *user_id, struct arena *a,
 		       struct member *ret, struct err *err)
 {
@@ -92,18 +57,20 @@ int op_user_login(struct control *c, struct db_conn *conn, struct call *call, st
 	struct user *users;
 	struct member m = { 0 };
 	size_t len;
+	bool good;
 	struct key_arg x = { c, out, NULL };
 	/* As slow for an unknown address as for a known one: nobody learns who has an account. */
 	static const char nobody[] = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b5dWRWJTmaaJObG";
 
-	if (!try_allowed(call->caller.peer, in->email, control_now(c), false))
-		return err_set(err, ERR_RATE, "too many tries for this address: wait ten minutes");
 	if (db_select(conn, &user_type, "users", "WHERE email = $1", DB_ARGS(DB_TEXT(in->email)), call->arena, (void **)&users,
 		      &len, err) < 0)
 		return -1;
-	if (!password_check(in->password, len ? users->password_hash : nobody) || !len)
+	if (login_enter(c->logins, call->caller.peer, in->email, control_now(c), &call->retry_ms, err) < 0)
+		return -1;
+	good = password_check(in->password, len ? users->password_hash : nobody) && len;
+	login_leave(c->logins, call->caller.peer, in->email, good);
+	if (!good)
 		return err_set(err, ERR_UNAUTHENTICATED, "e-mail or password is wrong");
-	try_allowed(call->caller.peer, in->email, control_now(c), true);
 	if (member_find(conn, in, users->id, call->arena, &m, err) < 0)
 		return -1;
 	auth_key_make(c, call->arena, out);

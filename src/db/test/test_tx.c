@@ -603,6 +603,50 @@ static void altered_table(void **state)
 	db_conn_close(other.conn);
 }
 
+/* Whoever has it loses it with their connection, however that ends, and not before. */
+static void claims(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	struct db_conn *other, *third;
+	struct err err;
+	bool held;
+	int64_t n;
+
+	assert_ok(db_conn_open(s->db, &other, &err));
+	assert_ok(db_conn_open(s->db, &third, &err));
+	assert_ok(db_claim(other, "a", &held, &err));
+	if (!db_is_postgres(s->db)) {
+		assert_false(held); /* it cannot tell */
+		db_conn_close(other);
+		db_conn_close(third);
+		return;
+	}
+	assert_true(held);
+	assert_ok(db_claim(other, "a", &held, &err));
+	assert_true(held);
+	assert_ok(db_claim(s->conn, "b", &held, &err));
+	assert_true(held);
+	assert_ok(db_claim(s->conn, "a", &held, &err));
+	assert_false(held);
+	assert_ok(db_query_int(s->conn,
+			       "SELECT COUNT(*) FROM (SELECT pg_terminate_backend(pid, 10000) FROM pg_locks"
+			       " WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+			       " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) t",
+			       DB_NO_ARGS, 0, &n, &err));
+	assert_int_equal(n, 1);
+	assert_ok(db_claim(s->conn, "a", &held, &err));
+	assert_true(held);
+	assert_ok(db_claim(other, "a", &held, &err)); /* it has connected anew */
+	assert_false(held);
+	db_conn_close(other);
+	db_conn_close(take_ptr(s->conn));
+	do /* the server notices in its own time */
+		assert_ok(db_claim(third, "a", &held, &err));
+	while (!held);
+	db_conn_close(third);
+	assert_ok(db_conn_open(s->db, &s->conn, &err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -620,6 +664,7 @@ int main(void)
 		TEST_BOTH(commit_of_unknown_outcome),
 		TEST_ON("postgres", server_restart),
 		TEST_BOTH(altered_table),
+		TEST_BOTH(claims),
 	};
 
 	return test_stores_run("db-tx", tests, ARRAY_LEN(tests));

@@ -99,6 +99,15 @@ static void test_usage_lies(void **state)
 	assert_string_equal(err.field, "lease");
 }
 
+static void test_usage_possible(void **state)
+{
+	struct lease l = running();
+
+	l.reserved_ms = T0;
+	assert_int_equal(usage_possible_ms(&l, T0 + HOUR_MS), HOUR_MS + 30 * SECOND_MS);
+	assert_int_equal(usage_possible_ms(&l, T0 - HOUR_MS), 30 * SECOND_MS); /* a clock that was set back */
+}
+
 static void test_usage_repeats(void **state)
 {
 	struct lease l = running();
@@ -372,7 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_usage_lies),
-		cmocka_unit_test(test_usage_repeats),
+		cmocka_unit_test(test_usage_possible), cmocka_unit_test(test_usage_repeats),
 		cmocka_unit_test(test_usage_final),
 		cmocka_unit_test(test_observe),
 		cmocka_unit_test(test_observe_by_state),
