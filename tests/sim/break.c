@@ -228,6 +228,35 @@ WRAP(int, db_exec,
 	return __real_db_exec(c, sql, args, ret_changed, err);
 }
 
+/* Whole rows of leases: the checkers look at these only. */
+WRAP(int, db_update,
+     (struct db_conn * c, const struct type *t, const char *table, const char *key,
+      const void *value, struct err *err))
+{
+	int rc;
+
+	server_write_explained = t == &lease_type && str_eq(table, "leases") && str_eq(key, "id");
+	if (server_write_explained)
+		check_lease_changed(((const struct lease *)value)->id);
+	rc = __real_db_update(c, t, table, key, value, err);
+	server_write_explained = false;
+	return rc;
+}
+
+WRAP(int, db_insert_many,
+     (struct db_conn * c, const struct type *t, const char *table, const void *values,
+      size_t count, struct err *err))
+{
+	int rc;
+
+	server_write_explained = t == &lease_type && str_eq(table, "leases");
+	for (size_t i = 0; i < count && server_write_explained; i++)
+		check_lease_changed(((const struct lease *)values)[i].id);
+	rc = __real_db_insert_many(c, t, table, values, count, err);
+	server_write_explained = false;
+	return rc;
+}
+
 WRAP(int, db_select,
      (struct db_conn * c, const struct type *t, const char *table, const char *tail,
       struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,

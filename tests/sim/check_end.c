@@ -290,6 +290,7 @@ void check_audit(void)
 	if (sim.out->failed)
 		return;
 	sim.out->totals.audits++;
+	check_all();
 	ledger_check();
 	holds_check();
 	final_check();

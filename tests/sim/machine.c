@@ -3,6 +3,8 @@
 
 struct machine machines[NODE_MAX];
 static struct map *truths;
+static VEC(struct truth *) running;
+static VEC(struct truth *) started;
 
 /* ---- the truth ----------------------------------------------------------------------------------------- */
 
@@ -48,6 +50,25 @@ void truths_free(void)
 			free((char *)t->devices[i]);
 	map_free(truths, free);
 	truths = NULL;
+	vec_release(&running);
+	vec_release(&started);
+}
+
+void truths_running(struct truth *const **ret, size_t *ret_len)
+{
+	*ret = running.items;
+	*ret_len = running.len;
+}
+
+struct truth *truth_started(void)
+{
+	while (started.len) {
+		struct truth *t = started.items[--started.len];
+
+		if (t->running)
+			return t;
+	}
+	return NULL;
 }
 
 int64_t truth_run_ms(const struct truth *t)
@@ -145,6 +166,10 @@ static void run_on(struct machine *m, struct container *c)
 	c->state = CONTAINER_RUNNING;
 	t->running = true;
 	t->since_ms = sim.now_ms;
+	t->run_index = running.len;
+	*vec_push(&running) = t;
+	*vec_push(&started) = t;
+	truths_disturbed = true;
 	c->serial++;
 	if (c->work_ms < 0)
 		return;
@@ -162,6 +187,8 @@ static void run_stop(struct container *c)
 
 	t->run_ms = truth_run_ms(t);
 	t->running = false;
+	running.items[t->run_index] = running.items[--running.len];
+	running.items[t->run_index]->run_index = t->run_index;
 	c->serial++;
 }
 

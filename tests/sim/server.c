@@ -63,6 +63,39 @@ static void chance_fill(void *arg, void *buf, size_t len)
 }
 static const struct random chance_seeded = { .fill = chance_fill };
 
+unsigned server_wrote;
+bool server_write_explained;
+
+/* What a statement writes, as far as checkers care; of one that is not understood, anything. */
+static void write_note(const char *sql)
+{
+	static const char *const verbs[] = { "UPDATE ", "INSERT INTO ", "DELETE FROM " };
+	static const struct {
+		const char *table;
+		unsigned wrote;
+	} tables[] = { { "accounts", WROTE_ACCOUNTS }, { "leases", WROTE_LEASES },
+		       { "device_claims", WROTE_CAPACITY }, { "workers", WROTE_CAPACITY } };
+
+	if (str_starts(sql, "SELECT ") || str_eq(sql, "COMMIT"))
+		return;
+	for (size_t v = 0; v < ARRAY_LEN(verbs); v++) {
+		const char *table = sql + strlen(verbs[v]);
+
+		if (!str_starts(sql, verbs[v]))
+			continue;
+		for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+			size_t len = strlen(tables[i].table);
+
+			if (!strncmp(table, tables[i].table, len) && strchr(" (", table[len]) &&
+			    !(tables[i].wrote == WROTE_LEASES && server_write_explained) &&
+			    (!str_eq(tables[i].table, "workers") || strstr(sql, "used_")))
+				server_wrote |= tables[i].wrote;
+		}
+		return;
+	}
+	server_wrote = WROTE_ANYTHING;
+}
+
 static enum err_code store_fault(void *arg, int64_t number, const char *sql)
 {
 	bool commit = str_eq(sql, "COMMIT");
@@ -73,6 +106,7 @@ static enum err_code store_fault(void *arg, int64_t number, const char *sql)
 		return ERR_NONE;
 	if (server.crashing)
 		return ERR_UNAVAILABLE;
+	write_note(sql);
 	sim.out->totals.commits += commit;
 	if (commit && strikes(FAULT_CRASH, &sim.luck, 700)) {
 		bool before = rng_chance(&sim.luck, 500000);

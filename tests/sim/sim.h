@@ -208,6 +208,10 @@ struct db_conn *checker_conn(void);
 void checker_begin(void); /* statements between these never fail */
 void checker_end(void);
 extern bool server_in_duty;
+/* What has been written since the last check, as far as checkers care. */
+enum { WROTE_ACCOUNTS = 1, WROTE_LEASES = 2, WROTE_CAPACITY = 4, WROTE_ANYTHING = 7 };
+extern unsigned server_wrote;
+extern bool server_write_explained; /* this one is of leases that check_lease_changed was told of */
 void server_serve_between(void); /* from a duty, between two transactions */
 struct blob_store;
 struct blob_store *server_blobs(void);
@@ -234,10 +238,14 @@ struct truth {
 	bool delivered; /* the worker had all output and results acknowledged */
 	const char *devices[8];
 	int device_count;
+	const struct seen *seen; /* the checkers', once it has run */
+	size_t run_index;	 /* among those that run */
 };
 struct truth *truth_find(const char *lease);
 struct truth *truth_get(const char *lease, int machine);
 bool truth_next(size_t *it, struct truth **ret);
+void truths_running(struct truth *const **ret, size_t *ret_len);
+struct truth *truth_started(void); /* began to run since the last time; NULL: none more */
 void truths_free(void);
 int64_t truth_run_ms(const struct truth *t);
 int64_t truth_lines(const struct truth *t);
@@ -274,6 +282,9 @@ void liar_check(void);
 
 /* ---- checkers (check.c, check_end.c) ------------------------------------------------------------------------- */
 
+void check_start(void);
+void check_lease_changed(const char *id);
+extern bool truths_disturbed; /* what runs may be wrong sooner than was thought: all that run are looked at */
 void check_step(void);	/* after each step in which something was committed */
 void check_audit(void); /* everything that can be said at any time */
 void check_converged(void);

@@ -296,6 +296,7 @@ void history_run(const struct options *o, struct outcome *out)
 	};
 	sha256_init(&told);
 	faults_choose();
+	check_start();
 	if (server_start() < 0)
 		broken("setup", "the server could not be started");
 	net_start();
