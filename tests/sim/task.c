@@ -121,20 +121,7 @@ static void look(struct task *t)
 
 static struct lease_decision decide(struct task *t)
 {
-	const struct desired_lease *d = t->j.desired;
-	struct lease_view v = {
-		.want = d->desired,
-		.funded_ms = d->funded_ms,
-		.max_duration_ms = d->max_duration_ms,
-		.grace_ms = d->grace_ms,
-		.has_ready = d->ready != NULL,
-		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0,
-		.journal = &t->j,
-		.container = t->status.state,
-		.started_ms = t->status.started_ms,
-		.delivered_ms = t->j.delivered_ms,
-		.silent_ms = sim.now_ms - t->m->heard_ms,
-	};
+	struct lease_view v = lease_view_of(&t->j, &t->status, sim.now_ms - t->m->heard_ms);
 
 	if (is_broken(BREAK_NO_FENCE))
 		v.silent_ms = 0;
