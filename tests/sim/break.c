@@ -104,6 +104,10 @@ WRAP(int, lease_apply,
 		return given_up_at_once(lease, now_ms, ret, err);
 	if (__real_lease_apply(lease, &e, now_ms, ret, err) < 0)
 		return -1;
+	if (is_broken(BREAK_NO_REASON) && ret->lease.state == LEASE_ENDED) {
+		ret->lease.reason = REASON_NONE;
+		ret->lease.reason_text = "";
+	}
 	if (is_broken(BREAK_LEAK))
 		ret->effects &= ~EFFECT_RELEASE;
 	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_STOPPING &&
@@ -275,6 +279,15 @@ WRAP(int, db_select,
 		}
 	}
 	return 0;
+}
+
+WRAP(int, db_exec_batch,
+     (struct db_conn * c, const char *sql, const struct db_value *values, int columns,
+      size_t count, int64_t *ret_changed, struct err *err))
+{
+	if (is_broken(BREAK_NO_CLAIM) && str_starts(sql, "INSERT INTO device_claims"))
+		return 0;
+	return __real_db_exec_batch(c, sql, values, columns, count, ret_changed, err);
 }
 
 WRAP(int, blob_append,

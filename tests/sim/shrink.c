@@ -3,6 +3,8 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +21,14 @@ static struct outcome *shared_new(void)
 	return p;
 }
 
+/* One that never comes to its end ends by SIGXCPU: ten times what the slowest take. */
+static void cpu_limit(const struct options *o)
+{
+	rlim_t s = 120 + (rlim_t)(o->duration_ms / MINUTE_MS + 30) * (o->machines + o->customers) / 10;
+
+	(void)setrlimit(RLIMIT_CPU, &(struct rlimit){ s, s + 5 });
+}
+
 static pid_t start(const struct options *o, struct outcome *out)
 {
 	pid_t pid;
@@ -29,6 +39,8 @@ static pid_t start(const struct options *o, struct outcome *out)
 	if (pid < 0)
 		abort();
 	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		cpu_limit(o);
 		history_run(o, out);
 		fflush(stdout);
 		_exit(0);

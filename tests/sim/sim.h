@@ -31,6 +31,22 @@
 	F(PREPARE, "prepare", "images that cannot be pulled, or not in time") \
 	F(OWNER, "owner", "drain, pause, other prices, devices taken away, blocked") \
 	F(LIAR, "liar", "receipts and observations that are not true")
+/* What else the faults came to, counted to show that it really happens. */
+#define HAPPENINGS(H) \
+	H(KILL_STATEMENT, "server killed at a statement") \
+	H(KILL_BEFORE, "server killed before a commit took effect") \
+	H(KILL_AFTER, "server killed after a commit took effect") \
+	H(FAIL_STATEMENT, "statements that failed") \
+	H(FAIL_COMMIT, "commits that failed") \
+	H(FAIL_UNKNOWN, "commits of unknown outcome") \
+	H(DIE_STEP, "worker killed between two steps") \
+	H(DIE_CHANCE, "worker killed at any time") \
+	H(REQUEST_ORDER, "requests out of order") \
+	H(ANSWER_ORDER, "answers out of order") \
+	H(REQUEST_OLD, "requests too late to be taken") \
+	H(ANSWER_LATE, "answers later than anybody waits") \
+	H(CUT_SHORT, "short partitions") \
+	H(CUT_LONG, "partitions of a minute and more")
 #define BREAKS(B) \
 	B(GENERATION, "generation", "observations of another generation are believed") \
 	B(BILL_TWICE, "bill-twice", "each charge is posted twice") \
@@ -48,6 +64,8 @@
 	B(UNFUNDED, "unfunded", "a worker does not pause at the end of what is paid for") \
 	B(DEAF_STOP, "deaf-stop", "a worker ignores that it is told to stop") \
 	B(OLD_SESSION, "old-session", "a worker that is told that another process runs does not open a new session") \
+	B(NO_REASON, "no-reason", "leases end and do not say why") \
+	B(NO_CLAIM, "no-claim", "devices are not claimed for the lease that gets them") \
 	B(CHAIN, "chain", "the publisher numbers events in an order of its own")
 /* clang-format on */
 
@@ -57,6 +75,12 @@ enum fault {
 #undef F
 		FAULT_COUNT
 };
+enum happening {
+#define H(name, text) HAPPENED_##name,
+	HAPPENINGS(H)
+#undef H
+		HAPPENED_COUNT
+};
 enum breakage {
 	BREAK_NONE,
 #define B(name, word, text) BREAK_##name,
@@ -64,8 +88,8 @@ enum breakage {
 #undef B
 		BREAK_COUNT
 };
-extern const char *const fault_words[], *const fault_texts[], *const break_words[],
-								      *const break_texts[];
+extern const char *const fault_words[], *const fault_texts[], *const happening_texts[],
+	*const break_words[], *const break_texts[];
 
 struct options {
 	uint64_t seed;
@@ -83,7 +107,7 @@ struct totals {
 	int64_t simulated_ms, steps, commits, calls, leases, ran, workloads, transfers, events,
 		lines, results, retries;
 	int64_t audits, checks, refused_devices;
-	int64_t faults[FAULT_COUNT], ends[REASON_RESUMED + 1];
+	int64_t faults[FAULT_COUNT], happened[HAPPENED_COUNT], ends[REASON_RESUMED + 1];
 };
 struct outcome {
 	struct totals totals;
@@ -126,12 +150,17 @@ void note(const char *fmt, ...) printf_like(1, 2);
 void broken(const char *check, const char *fmt, ...) printf_like(2, 3);
 /* Does this kind of fault strike now, at `ppm` times its rate in this history?  Counts it. */
 bool strikes(enum fault f, struct rng *r, int64_t ppm);
+void happened(enum happening h);
 bool is_broken(enum breakage b);
+/* How many times as many machines as a plain history has: what is drawn once for all of them is drawn so often, and what
+ * is asked by all of them is asked less often. */
+int sim_scale(void);
 
 /* ---- the network (net.c) ------------------------------------------------------------------------------- */
 
 enum { NODE_OPERATOR, NODE_FIRST }; /* then customers, then machines */
-#define NODE_MAX 64
+#define MACHINES_MAX 100000
+#define NODE_MAX     (MACHINES_MAX + 32)
 int node_of_customer(int i);
 int node_of_machine(int i);
 void net_start(void);
@@ -153,7 +182,7 @@ struct rpc {
 	const unsigned *epoch_now;
 	unsigned epoch;
 	bool quiet; /* setting up: no faults, no delay */
-	int64_t sent_ms;
+	int64_t sent_ms, number; /* number: in the order of sending */
 	bool settled;
 	int refs;
 };
@@ -166,6 +195,7 @@ void rpc_refuse(struct rpc *r, const struct err *err); /* takes it, and answers 
 
 /* One connection of an event stream.  The server's end pushes; the client's end is told in order, until it breaks. */
 struct stream {
+	size_t place, open_place; /* among all, and among those that the server has open */
 	int node;
 	unsigned id;
 	void (*event)(void *arg, unsigned id, const char *event, const char *mark,
@@ -235,6 +265,8 @@ struct truth {
 	int64_t results;
 	int64_t funded_ms; /* the most that the server told */
 	int64_t max_duration_ms;
+	int64_t hush_ms;     /* since then its worker process knows that it is not to run; 0: it may */
+	unsigned hush_epoch; /* that process */
 	bool delivered; /* the worker had all output and results acknowledged */
 	const char *devices[8];
 	int device_count;
@@ -258,12 +290,17 @@ void machines_calm(void); /* all up, all open */
 void machines_free(void);
 const char *machine_id(int i);
 bool machine_is_up(int i);		/* its process */
+unsigned machine_epoch(int i);		/* counts its processes */
 int64_t machine_down_ms(int i);		/* when its process was last seen down; now, if it is */
 bool machine_is_cut(int i, int64_t ms); /* from the server, at some time in the last ms */
 const char *machine_boot(int i);
 const uint8_t *machine_key(int i); /* ed25519 secret */
 /* Leases that the process has and that have not ended there. */
 bool machine_has(int i, const char *lease);
+/* The wish that the process knows of a lease that it has, and whether it has done all that it can for it. */
+bool machine_wish(int i, const char *lease, int *ret_desired, bool *ret_ready);
+void machine_join(int i, const char *worker);
+int machine_find(const char *worker); /* -1: none */
 size_t machine_lease_count(int i);
 
 /* ---- people (people.c, liar.c) ------------------------------------------------------------------------------ */
@@ -287,7 +324,7 @@ void check_lease_changed(const char *id);
 extern bool truths_disturbed; /* what runs may be wrong sooner than was thought: all that run are looked at */
 void check_step(void);	/* after each step in which something was committed */
 void check_audit(void); /* everything that can be said at any time */
-void check_converged(void);
+void check_converged(bool again); /* again: what disagrees now and did before is broken */
 void check_end(void);
 void check_free(void);
 

@@ -206,6 +206,19 @@ void task_recover(struct machine *m, const char *lease, const struct saved *save
 
 /* ---- wishes ------------------------------------------------------------------------------------------------- */
 
+static void wish_known(struct task *t, const struct desired_lease *d)
+{
+	struct truth *truth = truth_get(t->id, t->m->number);
+
+	if (d->desired == DESIRE_RUN) {
+		truth->hush_ms = 0;
+	} else if (!truth->hush_ms || truth->hush_epoch != t->m->epoch) {
+		truth->hush_ms = sim.now_ms;
+		truth->hush_epoch = t->m->epoch;
+		truths_disturbed = true;
+	}
+}
+
 static void wish(struct task *t, const struct desired_lease *d, bool of_set)
 {
 	const struct desired_lease *have = t->next ? &t->next->d : t->j.desired;
@@ -213,6 +226,7 @@ static void wish(struct task *t, const struct desired_lease *d, bool of_set)
 
 	if (have && (d->generation != have->generation || (!of_set && d->rev < have->rev)))
 		return;
+	wish_known(t, d);
 	box = xcalloc(1, sizeof(*box));
 	desired_merge(have, d, &box->arena, &box->d);
 	if (have && (have->desired != d->desired || d->desired == DESIRE_NONE) && t->busy) {
@@ -240,6 +254,7 @@ static void desire(struct machine *m, const struct desired_lease *d, bool of_set
 	if (d->desired == DESIRE_NONE)
 		return;
 	t = task_new(m, d->lease);
+	wish_known(t, d);
 	t->next = xcalloc(1, sizeof(*t->next));
 	schema_copy(&desired_lease_type, d, &t->next->arena, &t->next->d);
 	if (d->desired == DESIRE_STOP) {
