@@ -1,6 +1,8 @@
 /* Histories in processes, and the search for a short one that still fails. */
 #include "run.h"
 
+#include "../../src/os/os.h"
+
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -49,8 +51,13 @@ static pid_t start(const struct options *o, struct outcome *out)
 }
 
 /* The process is over; it may have been its own end. */
-static void judge(struct outcome *out, int status)
+static void judge(pid_t pid, struct outcome *out, int status)
 {
+	char dir[DIR_SIZE];
+	struct err ignored = { 0 };
+
+	history_dir(pid, dir);
+	(void)!dir_remove(dir, &ignored); /* of one that was ended */
 	if (out->done)
 		return;
 	out->failed = true;
@@ -70,8 +77,10 @@ void run_one(const struct options *o, struct outcome *ret)
 
 	if (!shared)
 		shared = shared_new();
-	waitpid(start(o, shared), &status, 0);
-	judge(shared, status);
+	pid_t pid = start(o, shared);
+
+	waitpid(pid, &status, 0);
+	judge(pid, shared, status);
 	*ret = *shared;
 }
 
@@ -107,9 +116,13 @@ bool run_many(const struct options *o, uint64_t first, uint64_t last, int jobs,
 			i++;
 		slots[i].pid = 0;
 		running--;
-		judge(&shared[i], status);
-		if (go && !done(arg, &slots[i].o, &shared[i]))
+		judge(pid, &shared[i], status);
+		if (go && !done(arg, &slots[i].o, &shared[i])) {
 			go = false;
+			for (i = 0; i < jobs; i++)
+				if (slots[i].pid)
+					(void)kill(slots[i].pid, SIGKILL); /* nobody asks any more */
+		}
 	}
 	munmap(shared, JOBS_MAX * sizeof(*shared));
 	return go;

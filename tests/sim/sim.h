@@ -12,6 +12,8 @@
 #include "../../src/codec/codec.h"
 #include "../../src/model/model.h"
 
+#include <sys/types.h>
+
 /* ---- what is asked for ------------------------------------------------------------------------------ */
 
 /* clang-format off */
@@ -126,6 +128,7 @@ int64_t rng_in(struct rng *r, int64_t low, int64_t high); /* both ends included 
 bool rng_chance(struct rng *r, int64_t ppm);
 struct random sim_random(void); /* for ids that are not the server's */
 
+#define DIR_SIZE 96
 struct sim {
 	struct options o;
 	int64_t now_ms, start_ms;
@@ -135,10 +138,12 @@ struct sim {
 		ids; /* what people do, what the network does, what breaks, the server's own */
 	int64_t rate_ppm[FAULT_COUNT]; /* of this history; 0: this kind does not happen */
 	struct outcome *out;
-	char dir[96];
+	char dir[DIR_SIZE];
 };
 extern struct sim sim;
 
+/* Where the process of a history keeps what it must: in memory, if that is to be had. */
+void history_dir(pid_t pid, char ret[static DIR_SIZE]);
 void history_run(const struct options *o, struct outcome *out);
 
 /* Set a timer.  `arg` is the function's to free. */
