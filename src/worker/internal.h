@@ -235,6 +235,9 @@ struct lease_decision {
 	enum observed_state end_state;
 	enum lease_reason reason;
 };
+/* As far as the journal and the engine's last word tell; the caller adds what it alone knows. */
+struct lease_view lease_view_of(const struct journal *j, const struct container_status *status,
+				int64_t silent_ms);
 struct lease_decision reconcile_next(const struct lease_view *v, int64_t now_ms);
 
 /* ---- output (log_pump.c) ---- */

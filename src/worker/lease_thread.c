@@ -211,22 +211,11 @@ static int look(struct lease_run *l)
 
 static struct lease_decision decide(struct lease_run *l)
 {
-	const struct desired_lease *d = l->j.desired;
-	struct lease_view v = {
-		.want = d->desired,
-		.funded_ms = d->funded_ms,
-		.max_duration_ms = d->max_duration_ms,
-		.grace_ms = d->grace_ms,
-		.has_ready = d->ready != NULL,
-		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0,
-		.journal = &l->j,
-		.container = l->status.state,
-		.started_ms = l->status.started_ms,
-		.delivered_ms = l->j.delivered_ms,
-		.disk_exceeded = l->disk_exceeded,
-	};
+	struct lease_view v = lease_view_of(&l->j, &l->status,
+					    time_monotonic_ms() -
+						    __atomic_load_n(&l->w->heard_ms, __ATOMIC_RELAXED));
 
-	v.silent_ms = time_monotonic_ms() - __atomic_load_n(&l->w->heard_ms, __ATOMIC_RELAXED);
+	v.disk_exceeded = l->disk_exceeded;
 	/* Since the look: what runs has run on. */
 	if (l->status.state == CONTAINER_RUNNING)
 		v.delivered_ms += l->j.base_ms ? MAX(now_ms_get() - l->seen_ms, 0) : 0;

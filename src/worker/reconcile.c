@@ -99,6 +99,26 @@ static struct lease_decision while_absent(const struct lease_view *v, int64_t no
 	return act(j->prepared ? ACT_CREATE : ACT_PREPARE);
 }
 
+struct lease_view lease_view_of(const struct journal *j, const struct container_status *status,
+				int64_t silent_ms)
+{
+	const struct desired_lease *d = j->desired;
+
+	return (struct lease_view){
+		.want = d->desired,
+		.funded_ms = d->funded_ms,
+		.max_duration_ms = d->max_duration_ms,
+		.grace_ms = d->grace_ms,
+		.has_ready = d->ready != NULL,
+		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0,
+		.journal = j,
+		.container = status->state,
+		.started_ms = status->started_ms,
+		.delivered_ms = j->delivered_ms,
+		.silent_ms = silent_ms,
+	};
+}
+
 struct lease_decision reconcile_next(const struct lease_view *v, int64_t now_ms)
 {
 	const struct journal *j = v->journal;

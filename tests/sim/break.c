@@ -104,6 +104,10 @@ WRAP(int, lease_apply,
 		return given_up_at_once(lease, now_ms, ret, err);
 	if (__real_lease_apply(lease, &e, now_ms, ret, err) < 0)
 		return -1;
+	if (is_broken(BREAK_NO_REASON) && ret->lease.state == LEASE_ENDED) {
+		ret->lease.reason = REASON_NONE;
+		ret->lease.reason_text = "";
+	}
 	if (is_broken(BREAK_LEAK))
 		ret->effects &= ~EFFECT_RELEASE;
 	if (is_broken(BREAK_EARLY_RELEASE) && ret->lease.state == LEASE_STOPPING &&
@@ -228,6 +232,35 @@ WRAP(int, db_exec,
 	return __real_db_exec(c, sql, args, ret_changed, err);
 }
 
+/* Whole rows of leases: the checkers look at these only. */
+WRAP(int, db_update,
+     (struct db_conn * c, const struct type *t, const char *table, const char *key,
+      const void *value, struct err *err))
+{
+	int rc;
+
+	server_write_explained = t == &lease_type && str_eq(table, "leases") && str_eq(key, "id");
+	if (server_write_explained)
+		check_lease_changed(((const struct lease *)value)->id);
+	rc = __real_db_update(c, t, table, key, value, err);
+	server_write_explained = false;
+	return rc;
+}
+
+WRAP(int, db_insert_many,
+     (struct db_conn * c, const struct type *t, const char *table, const void *values,
+      size_t count, struct err *err))
+{
+	int rc;
+
+	server_write_explained = t == &lease_type && str_eq(table, "leases");
+	for (size_t i = 0; i < count && server_write_explained; i++)
+		check_lease_changed(((const struct lease *)values)[i].id);
+	rc = __real_db_insert_many(c, t, table, values, count, err);
+	server_write_explained = false;
+	return rc;
+}
+
 WRAP(int, db_select,
      (struct db_conn * c, const struct type *t, const char *table, const char *tail,
       struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,
@@ -246,6 +279,15 @@ WRAP(int, db_select,
 		}
 	}
 	return 0;
+}
+
+WRAP(int, db_exec_batch,
+     (struct db_conn * c, const char *sql, const struct db_value *values, int columns,
+      size_t count, int64_t *ret_changed, struct err *err))
+{
+	if (is_broken(BREAK_NO_CLAIM) && str_starts(sql, "INSERT INTO device_claims"))
+		return 0;
+	return __real_db_exec_batch(c, sql, values, columns, count, ret_changed, err);
 }
 
 WRAP(int, blob_append,

@@ -15,9 +15,11 @@ struct seen {
 	char id[ID_SIZE], worker[ID_SIZE], replica[ID_SIZE], workload[ID_SIZE];
 	int64_t generation, claimed_ms, billed_ms, billed_uusd, funded_max_ms, running_ms,
 		updated_ms;
+	int64_t cpu_milli, memory_mib, disk_mib, gpus, claims;
 	bool ended, now; /* now: among those of this look */
 	int64_t ended_seen_ms;
 };
+void check_all(void);
 struct seen *seen_find(const char *lease);
 bool seen_next(size_t *it, struct seen **ret);
 

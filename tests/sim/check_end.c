@@ -75,14 +75,45 @@ static void final_check(void)
 static int64_t chain_seq;
 static char chain_hash[SHA256_HEX_SIZE];
 
-/* Numbered without a gap, chained, and of each subject in the order in which they were written. */
+static struct map *subjects; /* -> struct place, of the last event of it in the chain */
+struct place {
+	int64_t at_ms, made;
+};
+
+/* Of each subject in the order in which its transactions wrote them: SQLite numbers rows as they come. */
+static void order_check(int64_t after_seq)
+{
+	struct look l = { 0 };
+	const char *sql = sim.o.store
+				  ? "SELECT subject, seq, at_ms, made FROM events WHERE seq > $1 ORDER BY seq"
+				  : "SELECT subject, seq, at_ms, rowid FROM events WHERE seq > $1 ORDER BY seq";
+
+	if (!subjects)
+		subjects = map_new();
+	while (look_row(&l, sql, DB_ARGS(DB_INT(after_seq)))) {
+		const char *subject = look_text(&l, 0);
+		struct place *p = map_find(subjects, subject), at = { look_int(&l, 2), look_int(&l, 3) };
+
+		if (!p) {
+			p = xcalloc(1, sizeof(*p));
+			map_put(subjects, subject, p);
+		}
+		if (at.at_ms < p->at_ms || (at.made <= p->made && (!sim.o.store || at.at_ms == p->at_ms)))
+			broken("order", "%s is told event %" PRId64 " after what came later", subject,
+			       look_int(&l, 1));
+		*p = at;
+	}
+}
+
+/* Numbered without a gap, and chained. */
 static void chain_check(void)
 {
 	cleanup_arena struct arena a = { 0 };
-	struct map *last = map_new();
 	struct event *events;
 	struct err err = { 0 };
 	size_t len;
+
+	order_check(chain_seq);
 
 	checker_begin();
 	if (db_select(checker_conn(), &event_type, "events", "WHERE seq > $1 ORDER BY seq",
@@ -90,7 +121,7 @@ static void chain_check(void)
 		broken("checker", "events: %s", err.text), len = 0;
 	checker_end();
 	for (size_t i = 0; i < len && !sim.out->failed; i++) {
-		const struct event *e = &events[i], *before = map_find(last, e->subject);
+		const struct event *e = &events[i];
 		char hash[SHA256_HEX_SIZE];
 
 		event_hash(e, hash);
@@ -99,15 +130,11 @@ static void chain_check(void)
 		    !str_eq(e->hash, hash))
 			broken("chain", "event %" PRId64 " (%s of %s) does not follow %" PRId64,
 			       e->seq, e->kind, e->subject, chain_seq);
-		if (before && before->at_ms > e->at_ms)
-			broken("order", "%s is told %s (%" PRId64 ") after what came later",
-			       e->subject, e->kind, e->seq);
-		map_put(last, e->subject, (void *)e);
 		chain_seq = e->seq;
 		memcpy(chain_hash, hash, sizeof(hash));
 	}
-	map_free(last, NULL);
 	sim.out->totals.events = chain_seq;
+	note("%" PRId64 " events, chained to %s", chain_seq, chain_hash);
 }
 
 /* The last word about each is what it is. */
@@ -290,6 +317,7 @@ void check_audit(void)
 	if (sim.out->failed)
 		return;
 	sim.out->totals.audits++;
+	check_all();
 	ledger_check();
 	holds_check();
 	final_check();
@@ -301,34 +329,50 @@ void check_audit(void)
 	liar_check();
 }
 
-/* Some time after the last fault: machines have what the server wants of them, and nothing else. */
-void check_converged(void)
+static struct map *disagreeing; /* leases at the last look, for what they are to do */
+
+static bool does_agree(const char *lease, const char *worker, const char *desired, const char *state)
 {
+	const struct truth *t = truth_find(lease);
+	int m = machine_find(worker), wish;
+	bool ready;
+
+	if (m < 0 || !machine_wish(m, lease, &wish, &ready) || !str_eq(lease_desired_names[wish], desired))
+		return false;
+	if (wish != DESIRE_RUN)
+		return !t || !t->running;
+	/* Ready, and neither at the end of its work nor of what is paid for. */
+	return !str_eq(state, "running") || !ready || !t || t->running || t->exited ||
+	       truth_run_ms(t) - MAX(t->ready_ms, INT64_C(0)) >= t->funded_ms;
+}
+
+/* Some time after the last fault: machines have what the server wants, do with it what the server wants, and have
+ * nothing else. */
+void check_converged(bool again)
+{
+	struct map *now = map_new();
 	struct look l = { 0 };
-	size_t it = 0;
-	struct truth *t;
+	struct truth *const *run;
+	size_t n;
 
-	while (look_row(
-		&l,
-		"SELECT l.id, l.worker_id, l.state, l.reason FROM leases l WHERE l.state <> 'ended' AND"
-		" l.reserved_ms < $1 AND (l.stopping_ms = 0 OR l.stopping_ms < $1)",
-		DB_ARGS(DB_INT(sim.now_ms - 90 * SECOND_MS)))) {
-		bool there = false;
+	while (look_row(&l, "SELECT id, worker_id, desired, state, reason FROM leases WHERE state <> 'ended'",
+			DB_NO_ARGS)) {
+		const char *lease = look_text(&l, 0), *desired = look_text(&l, 2), *before;
 
-		for (int i = 0; i < sim.o.machines; i++)
-			there |= str_eq(machine_id(i), look_text(&l, 1)) &&
-				 machine_has(i, look_text(&l, 0));
-		if (!there)
-			broken("converge", "%s is %s (%s) and not on its machine",
-			       look_text(&l, 0), look_text(&l, 2), look_text(&l, 3));
+		if (does_agree(lease, look_text(&l, 1), desired, look_text(&l, 3)))
+			continue;
+		before = again ? map_find(disagreeing, lease) : NULL;
+		if (before && str_eq(before, desired))
+			broken("converge", "%s is %s (%s) and to %s, which its machine does not do", lease,
+			       look_text(&l, 3), look_text(&l, 4), desired);
+		map_put(now, lease, xstrdup(desired));
 	}
-	while (truth_next(&it, &t)) {
-		const struct seen *s = seen_find(t->lease);
-
-		if (t->running && s && s->ended &&
-		    sim.now_ms - s->ended_seen_ms > 90 * SECOND_MS)
-			broken("converge", "%s has ended and still runs", t->lease);
-	}
+	map_free(disagreeing, free);
+	disagreeing = now;
+	truths_running(&run, &n);
+	for (size_t i = 0; i < n; i++)
+		if (!run[i]->seen || (run[i]->seen->ended && sim.now_ms - run[i]->seen->ended_seen_ms > 90 * SECOND_MS))
+			broken("converge", "%s has ended and still runs", run[i]->lease);
 	if (look_number("SELECT COUNT(*) FROM workers WHERE state <> 'online'", DB_NO_ARGS))
 		broken("converge", "a worker that is there counts as offline");
 }

@@ -40,9 +40,7 @@ static bool target_find(enum lie lie, struct target *ret)
 					.claimed_ms = look_int(&l, 2),
 					.claimed_seq = look_int(&l, 3) };
 		snprintf(ret->lease, ID_SIZE, "%s", look_text(&l, 0));
-		for (int i = 0; i < sim.o.machines; i++)
-			if (str_eq(machine_id(i), look_text(&l, 4)))
-				ret->owner = i;
+		ret->owner = machine_find(look_text(&l, 4));
 		found = true;
 		if (skip-- == 0)
 			break;

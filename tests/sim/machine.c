@@ -3,6 +3,8 @@
 
 struct machine machines[NODE_MAX];
 static struct map *truths;
+static VEC(struct truth *) running;
+static VEC(struct truth *) started;
 
 /* ---- the truth ----------------------------------------------------------------------------------------- */
 
@@ -48,6 +50,25 @@ void truths_free(void)
 			free((char *)t->devices[i]);
 	map_free(truths, free);
 	truths = NULL;
+	vec_release(&running);
+	vec_release(&started);
+}
+
+void truths_running(struct truth *const **ret, size_t *ret_len)
+{
+	*ret = running.items;
+	*ret_len = running.len;
+}
+
+struct truth *truth_started(void)
+{
+	while (started.len) {
+		struct truth *t = started.items[--started.len];
+
+		if (t->running)
+			return t;
+	}
+	return NULL;
 }
 
 int64_t truth_run_ms(const struct truth *t)
@@ -145,6 +166,10 @@ static void run_on(struct machine *m, struct container *c)
 	c->state = CONTAINER_RUNNING;
 	t->running = true;
 	t->since_ms = sim.now_ms;
+	t->run_index = running.len;
+	*vec_push(&running) = t;
+	*vec_push(&started) = t;
+	truths_disturbed = true;
 	c->serial++;
 	if (c->work_ms < 0)
 		return;
@@ -162,6 +187,8 @@ static void run_stop(struct container *c)
 
 	t->run_ms = truth_run_ms(t);
 	t->running = false;
+	running.items[t->run_index] = running.items[--running.len];
+	running.items[t->run_index]->run_index = t->run_index;
 	c->serial++;
 }
 
@@ -301,6 +328,7 @@ bool machine_dies(struct machine *m)
 {
 	if (!strikes(FAULT_PROCESS, &sim.luck, 1500))
 		return false;
+	happened(HAPPENED_DIE_STEP);
 	machine_kill_process(m, "at a step");
 	return true;
 }
@@ -327,8 +355,10 @@ static void trouble(void *arg)
 {
 	struct machine *m = arg;
 
-	if (m->up && strikes(FAULT_PROCESS, &sim.luck, 60000))
+	if (m->up && strikes(FAULT_PROCESS, &sim.luck, 60000)) {
+		happened(HAPPENED_DIE_CHANCE);
 		machine_kill_process(m, "by chance");
+	}
 	if (strikes(FAULT_REBOOT, &sim.luck, 25000))
 		reboot(m);
 	at(sim.now_ms + 20 * SECOND_MS, trouble, m);
@@ -360,8 +390,10 @@ void machines_start(void)
 		m->memory_mib = rng_in(&sim.life, 16, 64) * 1024;
 		m->price_gpu_uusd_h = rng_in(&sim.life, 1, 20) * 200000;
 		m->price_cpu_uusd_h = rng_in(&sim.life, 1, 10) * 10000;
-		if (sim.rate_ppm[FAULT_SKEW])
+		if (sim.rate_ppm[FAULT_SKEW]) {
 			m->skew_ms = rng_in(&sim.luck, -45 * SECOND_MS, 45 * SECOND_MS);
+			sim.out->totals.faults[FAULT_SKEW]++;
+		}
 		at(sim.now_ms + 2 * MINUTE_MS + i, trouble, m);
 	}
 }
@@ -408,6 +440,11 @@ int64_t machine_down_ms(int i)
 	return machines[i].up ? machines[i].up_ms : sim.now_ms;
 }
 
+unsigned machine_epoch(int i)
+{
+	return machines[i].epoch;
+}
+
 bool machine_is_cut(int i, int64_t ms)
 {
 	return sim.now_ms - machines[i].heard_ms > ms;
@@ -428,6 +465,35 @@ bool machine_has(int i, const char *lease)
 	struct task *t = machines[i].up ? task_find(&machines[i], lease) : NULL;
 
 	return t && !t->j.ended;
+}
+
+bool machine_wish(int i, const char *lease, int *ret_desired, bool *ret_ready)
+{
+	struct task *t = machines[i].up ? task_find(&machines[i], lease) : NULL;
+	const struct desired_lease *d = !t ? NULL : t->next ? &t->next->d : t->j.desired;
+
+	if (!d || t->j.ended)
+		return false;
+	*ret_desired = (int)d->desired;
+	*ret_ready = t->j.ready;
+	return true;
+}
+
+static struct map *by_worker; /* -> struct machine */
+
+void machine_join(int i, const char *worker)
+{
+	if (!by_worker)
+		by_worker = map_new();
+	snprintf(machines[i].id, sizeof(machines[i].id), "%s", worker);
+	map_put(by_worker, worker, &machines[i]);
+}
+
+int machine_find(const char *worker)
+{
+	const struct machine *m = map_find(by_worker, worker);
+
+	return m ? m->number : -1;
 }
 
 size_t machine_lease_count(int i)

@@ -11,13 +11,13 @@ static const char help[] =
 	"\n"
 	"  --seed N            one history (default 1)\n"
 	"  --seeds A..B        many, in parallel processes\n"
-	"  --long B            where TES_TEST_LONG is set: up to B instead\n"
 	"  --minutes M, --days D   simulated time with faults, of each (default 45 minutes)\n"
 	"  --machines N        (default 5)      --customers N   (default 3)\n"
 	"  --faults LIST       only these kinds; \"none\" for none; see --list\n"
 	"  --break NAME        break the code on purpose; see --list\n"
 	"  --mutations A..B    every break in turn: each must be caught within these seeds\n"
-	"  --repeat            run the seed twice and compare the histories\n"
+	"  --except NAME       not this one of them\n"
+	"  --repeat            run each seed twice and compare the histories\n"
 	"  --jobs N            processes at a time (default: as many as there are processors)\n"
 	"  --store URL         a PostgreSQL database, whose schema \"public\" is REPLACED, instead of SQLite\n"
 	"  --no-shrink         do not look for a shorter history when one fails\n"
@@ -25,9 +25,13 @@ static const char help[] =
 	"  --tap               print results as TAP\n"
 	"  --list              kinds of faults, and ways to break the code\n";
 
+#define FAULTS_ALL  ((1u << FAULT_COUNT) - 1)
+#define COVER_SEEDS 40
+
 struct command {
 	struct options o;
-	uint64_t first, last, last_long;
+	uint64_t first, last;
+	enum breakage except;
 	int jobs;
 	bool many, mutations, repeat, tap, no_shrink;
 	/* so far */
@@ -70,11 +74,22 @@ static void totals_print(const struct command *c)
 	printf("%s%" PRId64 " faults:", mark, faults);
 	for (int f = 0; f < FAULT_COUNT; f++)
 		printf(" %s %" PRId64, fault_words[f], t->faults[f]);
+	printf("\n%samong them:", mark);
+	for (int h = 0; h < HAPPENED_COUNT; h++)
+		printf("%s %s %" PRId64, h ? "," : "", happening_texts[h], t->happened[h]);
 	printf("\n%sends:", mark);
 	for (size_t r = 0; r < ARRAY_LEN(t->ends); r++)
 		if (t->ends[r])
 			printf(" %s %" PRId64, lease_reason_names[r], t->ends[r]);
 	printf("\n");
+}
+
+static void replay_print(const struct command *c)
+{
+	char line[400];
+
+	options_print(&c->failed_o, line, sizeof(line));
+	printf("%s  replay: %s --trace\n", c->tap ? "# " : "", line);
 }
 
 static bool history_done(void *arg, const struct options *o, const struct outcome *out)
@@ -89,14 +104,10 @@ static bool history_done(void *arg, const struct options *o, const struct outcom
 	c->failed++;
 	c->failed_o = *o;
 	c->failed_out = *out;
-	if (!c->o.broken) {
-		char line[400];
-
-		options_print(o, line, sizeof(line));
-		printf("%sseed %" PRIu64 " failed at %" PRId64
-		       " s: %s: %s\n%s  replay: %s --trace\n",
-		       c->tap ? "# " : "", o->seed, out->failed_ms / 1000, out->check,
-		       out->failure, c->tap ? "# " : "", line);
+	if (!c->mutations) {
+		printf("%sseed %" PRIu64 " failed at %" PRId64 " s: %s: %s\n", c->tap ? "# " : "", o->seed,
+		       out->failed_ms / 1000, out->check, out->failure);
+		replay_print(c);
 		fflush(stdout);
 	}
 	return !c->o.broken && c->failed < 5;
@@ -115,6 +126,23 @@ static void failure_print(struct command *c)
 	       c->failed_out.check, c->failed_out.failure);
 }
 
+/* Faults that are not there find nothing: so many seeds have met each kind of them. */
+static bool covers(const struct command *c)
+{
+	const struct totals *t = &c->totals;
+	const char *missing = NULL;
+
+	if (c->passed < COVER_SEEDS || c->o.faults != FAULTS_ALL || c->o.broken)
+		return true;
+	for (int f = 0; f < FAULT_COUNT; f++)
+		missing = t->faults[f] ? missing : fault_texts[f];
+	for (int h = 0; h < HAPPENED_COUNT; h++)
+		missing = t->happened[h] ? missing : happening_texts[h];
+	if (missing)
+		printf("%snever happened: %s\n", c->tap ? "# " : "", missing);
+	return !missing;
+}
+
 static int seeds(struct command *c)
 {
 	char name[80];
@@ -124,6 +152,7 @@ static int seeds(struct command *c)
 	totals_print(c);
 	if (!good)
 		failure_print(c);
+	good = good && covers(c);
 	if (c->tap)
 		printf("1..1\n%s 1 - %s\n", good ? "ok" : "not ok", name);
 	return good ? 0 : 1;
@@ -131,22 +160,25 @@ static int seeds(struct command *c)
 
 static int mutations(struct command *c)
 {
-	int missed = 0;
+	int missed = 0, number = 0;
 
 	if (c->tap)
-		printf("1..%d\n", BREAK_COUNT - 1);
+		printf("1..%d\n", BREAK_COUNT - 1 - (c->except != BREAK_NONE));
 	for (int b = BREAK_NONE + 1; b < BREAK_COUNT; b++) {
+		if (b == (int)c->except)
+			continue;
 		c->o.broken = b;
+		number++;
 		c->passed = c->failed = 0;
 		run_many(&c->o, c->first, c->last, c->jobs, history_done, c);
 		missed += !c->failed;
 		printf("%s%s%d - %s: %s", c->tap ? (c->failed ? "ok " : "not ok ") : "",
-		       c->tap ? "" : "mutation ", b, break_words[b], break_texts[b]);
+		       c->tap ? "" : "mutation ", number, break_words[b], break_texts[b]);
 		if (c->failed)
 			printf(": caught after %" PRId64 " histories, seed %" PRIu64
 			       " by \"%s\"\n%s  %s\n",
 			       c->passed + c->failed, c->failed_o.seed, c->failed_out.check,
-			       c->tap ? "#" : " ", c->failed_out.failure);
+			       c->tap ? "#" : " ", c->failed_out.failure), replay_print(c);
 		else
 			printf(": NOT caught in %" PRId64 " histories\n", c->passed);
 		fflush(stdout);
@@ -156,18 +188,27 @@ static int mutations(struct command *c)
 
 static int repeat(struct command *c)
 {
-	struct outcome a, b;
+	int different = 0;
 
-	run_one(&c->o, &a);
-	run_one(&c->o, &b);
-	bool same = str_eq(a.digest, b.digest) && a.done && b.done;
-
-	printf("%sseed %" PRIu64 ": %s and %s\n", c->tap ? "# " : "", c->o.seed, a.digest,
-	       b.digest);
+	if (!c->many)
+		c->first = c->last = c->o.seed;
 	if (c->tap)
-		printf("1..1\n%s 1 - one seed is one history, byte for byte\n",
-		       same ? "ok" : "not ok");
-	return same ? 0 : 1;
+		printf("1..%" PRIu64 "\n", c->last - c->first + 1);
+	for (c->o.seed = c->first; c->o.seed <= c->last; c->o.seed++) {
+		struct outcome a, b;
+
+		run_one(&c->o, &a);
+		run_one(&c->o, &b);
+		bool same = str_eq(a.digest, b.digest) && a.done && b.done;
+
+		different += !same;
+		if (c->tap)
+			printf("%s %" PRIu64 " - seed %" PRIu64 " is one history, byte for byte\n",
+			       same ? "ok" : "not ok", c->o.seed - c->first + 1, c->o.seed);
+		printf("%sseed %" PRIu64 ": %s and %s\n", c->tap ? "# " : "", c->o.seed, a.digest, b.digest);
+		fflush(stdout);
+	}
+	return different ? 1 : 0;
 }
 
 static int one(struct command *c)
@@ -252,8 +293,6 @@ static bool option_read(struct command *c, const char *name, char *value)
 		c->o.seed = number(name, value, 0, INT64_MAX);
 	else if (str_eq(name, "seeds"))
 		range_read(c, name, value), c->many = true;
-	else if (str_eq(name, "long"))
-		c->last_long = number(name, value, 0, INT64_MAX);
 	else if (str_eq(name, "mutations"))
 		range_read(c, name, value), c->mutations = true;
 	else if (str_eq(name, "minutes"))
@@ -261,13 +300,15 @@ static bool option_read(struct command *c, const char *name, char *value)
 	else if (str_eq(name, "days"))
 		c->o.duration_ms = (int64_t)(strtod(value, NULL) * DAY_MS);
 	else if (str_eq(name, "machines"))
-		c->o.machines = (int)number(name, value, 1, 30);
+		c->o.machines = (int)number(name, value, 1, MACHINES_MAX);
 	else if (str_eq(name, "customers"))
 		c->o.customers = (int)number(name, value, 1, 16);
 	else if (str_eq(name, "faults"))
 		c->o.faults = faults_read(value);
 	else if (str_eq(name, "break"))
 		c->o.broken = break_read(value);
+	else if (str_eq(name, "except"))
+		c->except = break_read(value);
 	else if (str_eq(name, "jobs"))
 		c->jobs = (int)number(name, value, 1, 64);
 	else if (str_eq(name, "store"))
@@ -298,7 +339,7 @@ int main(int argc, char **argv)
 				    .duration_ms = 45 * MINUTE_MS,
 				    .machines = 5,
 				    .customers = 3,
-				    .faults = (1u << FAULT_COUNT) - 1 },
+				    .faults = FAULTS_ALL },
 			     .jobs = (int)sysconf(_SC_NPROCESSORS_ONLN) };
 
 	for (int i = 1; i < argc; i++) {
@@ -316,12 +357,10 @@ int main(int argc, char **argv)
 	}
 	if (c.o.store)
 		c.jobs = 1;
-	if (c.last_long && !str_empty(getenv("TES_TEST_LONG")))
-		c.last = c.last_long;
 	crypto_init();
 	if (c.mutations)
 		return mutations(&c);
-	if (c.many)
-		return seeds(&c);
-	return c.repeat ? repeat(&c) : one(&c);
+	if (c.repeat)
+		return repeat(&c);
+	return c.many ? seeds(&c) : one(&c);
 }

@@ -9,7 +9,8 @@
 #define NOTICE_MS (50 * SECOND_MS) /* until an idle stream counts as broken (worker/stream.c) */
 
 static int64_t cut_until_ms[NODE_MAX];
-static struct stream *streams[256];
+static int64_t sent, arrived[NODE_MAX], answered[NODE_MAX]; /* the latest, by number */
+static VEC(struct stream *) streams; /* open or being opened */
 static unsigned stream_ids;
 
 int node_of_customer(int i)
@@ -31,12 +32,12 @@ bool net_is_cut(int node)
 
 static void streams_cut(int node)
 {
-	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
-		if (streams[i] && streams[i]->node == node)
-			stream_break(streams[i], rng_in(&sim.net, SECOND_MS, NOTICE_MS));
+	for (size_t i = streams.len; i-- > 0;)
+		if (streams.items[i]->node == node)
+			stream_break(streams.items[i], rng_in(&sim.net, SECOND_MS, NOTICE_MS));
 }
 
-static void partition_again(void *arg)
+static void cut_one(void)
 {
 	int nodes = NODE_FIRST + sim.o.customers + sim.o.machines;
 	int node = (int)rng_in(&sim.net, NODE_FIRST, nodes - 1);
@@ -47,13 +48,20 @@ static void partition_again(void *arg)
 				     ? rng_in(&sim.net, MINUTE_MS, 12 * MINUTE_MS)
 				     : rng_in(&sim.net, SECOND_MS, MINUTE_MS);
 
+		happened(ms < MINUTE_MS ? HAPPENED_CUT_SHORT : HAPPENED_CUT_LONG);
 		cut_until_ms[node] = sim.now_ms + ms;
 		note("node %d is cut off for %" PRId64 " ms", node, ms);
 		streams_cut(node);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
-		if (streams[i] && strikes(FAULT_STREAM, &sim.net, 60000))
-			stream_break(streams[i], rng_in(&sim.net, 0, 5 * SECOND_MS));
+}
+
+static void partition_again(void *arg)
+{
+	for (int i = 0; i < sim_scale(); i++)
+		cut_one();
+	for (size_t i = streams.len; i-- > 0;)
+		if (strikes(FAULT_STREAM, &sim.net, 60000))
+			stream_break(streams.items[i], rng_in(&sim.net, 0, 5 * SECOND_MS));
 	at(sim.now_ms + rng_in(&sim.net, 20 * SECOND_MS, 40 * SECOND_MS), partition_again, arg);
 }
 
@@ -129,6 +137,13 @@ static void settle(struct rpc *r, const struct err *err, struct slice answer)
 		r->done(r, err, answer);
 }
 
+static void order_look(int64_t *latest, const struct rpc *r, enum happening h)
+{
+	if (r->number < latest[r->node])
+		happened(h);
+	latest[r->node] = MAX(latest[r->node], r->number);
+}
+
 struct reply {
 	struct rpc *r;
 	struct err err; /* code 0: fine */
@@ -139,6 +154,9 @@ static void reply_arrives(void *arg)
 {
 	struct reply *y = arg;
 
+	order_look(answered, y->r, HAPPENED_ANSWER_ORDER);
+	if (y->r->settled && sim.now_ms - y->r->sent_ms >= TIMEOUT_MS)
+		happened(HAPPENED_ANSWER_LATE);
 	if (!net_is_cut(y->r->node))
 		settle(y->r, y->err.code ? &y->err : NULL,
 		       (struct slice){ y->text.buf, y->text.len });
@@ -169,6 +187,9 @@ static void request_arrives(void *arg)
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	struct err err = { 0 };
 
+	order_look(arrived, r, HAPPENED_REQUEST_ORDER);
+	if (r->is_worker && sim.now_ms - r->sent_ms > TOO_OLD_MS)
+		happened(HAPPENED_REQUEST_OLD);
 	if (net_is_cut(r->node) || (r->is_worker && sim.now_ms - r->sent_ms > TOO_OLD_MS)) {
 		rpc_unref(r);
 		return;
@@ -204,6 +225,7 @@ static void request_send(struct rpc *r)
 void net_call(struct rpc *r)
 {
 	r->sent_ms = sim.now_ms;
+	r->number = ++sent;
 	if (r->quiet) {
 		cleanup_strbuf struct strbuf text = STRBUF_INIT;
 		struct err err = { 0 };
@@ -251,9 +273,12 @@ void stream_unref(struct stream *s)
 
 static void stream_forget(struct stream *s)
 {
-	for (size_t i = 0; i < ARRAY_LEN(streams); i++)
-		if (streams[i] == s)
-			streams[i] = NULL;
+	struct stream *last = streams.items[streams.len - 1];
+
+	assert(streams.items[s->place] == s);
+	streams.items[s->place] = last;
+	last->place = s->place;
+	streams.len--;
 }
 
 static void stream_told(void *arg)
@@ -344,11 +369,9 @@ struct stream *net_stream(struct rpc *r,
 {
 	struct stream *s = xcalloc(1, sizeof(*s));
 	struct opening *o = xcalloc(1, sizeof(*o));
-	size_t i = 0;
 
-	while (streams[i])
-		assert(++i < ARRAY_LEN(streams));
-	streams[i] = s;
+	s->place = streams.len;
+	*vec_push(&streams) = s;
 	s->refs = 2; /* the table's, and the opening's */
 	s->node = r->node;
 	s->id = ++stream_ids;

@@ -28,7 +28,7 @@ int owners_join(void)
 						      .inventory = &inv },
 			       &a, &joined) < 0)
 			return -1;
-		snprintf(m->id, sizeof(m->id), "%s", joined.worker_id);
+		machine_join(i, joined.worker_id);
 	}
 	return 0;
 }
@@ -176,10 +176,18 @@ static void pay_again(void *arg)
 		   pay_again, arg);
 }
 
+static void started(void *arg)
+{
+	process_start(arg);
+}
+
 void owners_start(void)
 {
 	for (int i = 0; i < sim.o.machines; i++) {
-		process_start(&machines[i]);
+		if (sim_scale() == 1)
+			process_start(&machines[i]);
+		else
+			at(sim.now_ms + rng_in(&sim.life, 0, MINUTE_MS), started, &machines[i]);
 		at(sim.now_ms + 3 * MINUTE_MS, owner_again, &machines[i]);
 	}
 	at(sim.now_ms + 4 * MINUTE_MS, pay_again, NULL);

@@ -4,6 +4,8 @@
 
 #include "../../src/db/db.h"
 
+#define PACE_MAX 100 /* times as many submissions, in a large network */
+
 struct customer customers[CUSTOMER_MAX];
 static char provider[ID_SIZE];
 
@@ -25,7 +27,7 @@ bool is_poor(void)
 
 int64_t sum_choose(void)
 {
-	return rng_in(&sim.life, 1, 30) * (is_poor() ? 4000 : 100000);
+	return rng_in(&sim.life, 1, 30) * (is_poor() ? 4000 : 100000) * MIN(sim_scale(), PACE_MAX);
 }
 
 /* Nobody knows whether it was done: ask again. */
@@ -237,7 +239,7 @@ static void submit_again(void *arg)
 		spec_make(j, NULL);
 		submit(j);
 	}
-	at(sim.now_ms + rng_in(&sim.life, 5 * SECOND_MS, c->pace_ms), submit_again, c);
+	at(sim.now_ms + rng_in(&sim.life, 5 * SECOND_MS, c->pace_ms) / MIN(sim_scale(), PACE_MAX), submit_again, c);
 }
 
 /* ---- stopping -------------------------------------------------------------------------------------------------- */

@@ -193,7 +193,7 @@ static void look_again(void *arg)
 		return;
 	}
 	woken(s);
-	at(sim.now_ms + LOOK_AGAIN_MS, look_again, s);
+	at(sim.now_ms + LOOK_AGAIN_MS * MIN(sim_scale(), 6), look_again, s);
 }
 
 int server_stream(struct rpc *r, struct stream *s, struct err *err)
@@ -201,21 +201,19 @@ int server_stream(struct rpc *r, struct stream *s, struct err *err)
 	cleanup_arena struct arena arena = { 0 };
 	struct call call;
 	int depth = server.depth, rc = call_run(r, &call, &arena, err);
-	size_t i = 0;
 
 	if (rc == 0) {
 		struct live *live = take_ptr(call.stream);
 
-		while (open_streams[i])
-			assert(++i < ARRAY_LEN(open_streams));
-		open_streams[i] = s;
+		s->open_place = server.streams.len;
+		*vec_push(&server.streams) = s;
 		s->live = live;
 		live->sink = sink;
 		live->sink_arg = s;
 		s->listener = hub_listen(server.control->hub, live->topic, woken, s);
 		woken(s);
 		s->refs++;
-		at(sim.now_ms + LOOK_AGAIN_MS, look_again, s);
+		at(sim.now_ms + LOOK_AGAIN_MS * MIN(sim_scale(), 6), look_again, s);
 	} else {
 		live_free(call.stream);
 	}
@@ -226,9 +224,12 @@ int server_stream(struct rpc *r, struct stream *s, struct err *err)
 
 void server_stream_drop(struct stream *s)
 {
-	for (size_t i = 0; i < ARRAY_LEN(open_streams); i++)
-		if (open_streams[i] == s)
-			open_streams[i] = NULL;
+	if (s->open_place < server.streams.len && server.streams.items[s->open_place] == s) {
+		struct stream *last = server.streams.items[--server.streams.len];
+
+		server.streams.items[s->open_place] = last;
+		last->open_place = s->open_place;
+	}
 	hub_unlisten(take_ptr(s->listener));
 	live_free(take_ptr(s->live));
 }

@@ -4,6 +4,7 @@
 
 #include "../../src/os/os.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct server server;
@@ -63,6 +64,45 @@ static void chance_fill(void *arg, void *buf, size_t len)
 }
 static const struct random chance_seeded = { .fill = chance_fill };
 
+unsigned server_wrote;
+bool server_write_explained;
+
+/* What a statement writes, as far as checkers care; of one that is not understood, anything. */
+static void write_note(const char *sql)
+{
+	static const char *const verbs[] = { "UPDATE ", "INSERT INTO ", "DELETE FROM " };
+	static const struct {
+		const char *table;
+		unsigned wrote;
+	} tables[] = { { "accounts", WROTE_ACCOUNTS }, { "leases", WROTE_LEASES },
+		       { "device_claims", WROTE_CAPACITY }, { "workers", WROTE_CAPACITY } };
+
+	if (str_starts(sql, "SELECT ") || str_eq(sql, "COMMIT"))
+		return;
+	for (size_t v = 0; v < ARRAY_LEN(verbs); v++) {
+		const char *table = sql + strlen(verbs[v]);
+
+		if (!str_starts(sql, verbs[v]))
+			continue;
+		for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+			size_t len = strlen(tables[i].table);
+
+			if (!strncmp(table, tables[i].table, len) && strchr(" (", table[len]) &&
+			    !(tables[i].wrote == WROTE_LEASES && server_write_explained) &&
+			    (!str_eq(tables[i].table, "workers") || strstr(sql, "used_")))
+				server_wrote |= tables[i].wrote;
+		}
+		return;
+	}
+	server_wrote = WROTE_ANYTHING;
+}
+
+/* As often in time as in a network of the usual size. */
+static int64_t rate(int64_t ppm)
+{
+	return MAX(ppm / sim_scale(), 1);
+}
+
 static enum err_code store_fault(void *arg, int64_t number, const char *sql)
 {
 	bool commit = str_eq(sql, "COMMIT");
@@ -73,24 +113,30 @@ static enum err_code store_fault(void *arg, int64_t number, const char *sql)
 		return ERR_NONE;
 	if (server.crashing)
 		return ERR_UNAVAILABLE;
+	write_note(sql);
 	sim.out->totals.commits += commit;
-	if (commit && strikes(FAULT_CRASH, &sim.luck, 700)) {
+	if (commit && strikes(FAULT_CRASH, &sim.luck, rate(700))) {
 		bool before = rng_chance(&sim.luck, 500000);
 
+		happened(before ? HAPPENED_KILL_BEFORE : HAPPENED_KILL_AFTER);
 		note("server killed %s a commit", before ? "before" : "after");
 		server.crashing = true;
 		return before ? ERR_UNAVAILABLE : ERR_TIMEOUT;
 	}
-	if (strikes(FAULT_CRASH, &sim.luck, 40)) {
+	if (strikes(FAULT_CRASH, &sim.luck, rate(40))) {
+		happened(HAPPENED_KILL_STATEMENT);
 		note("server killed at: %.60s", sql);
 		server.crashing = true;
 		return ERR_UNAVAILABLE;
 	}
-	if (!strikes(FAULT_STORE, &sim.luck, commit ? 3000 : 300))
+	if (!strikes(FAULT_STORE, &sim.luck, rate(commit ? 3000 : 300)))
 		return ERR_NONE;
 	note("the store fails at: %.60s", sql);
-	if (commit && rng_chance(&sim.luck, 300000))
+	if (commit && rng_chance(&sim.luck, 300000)) {
+		happened(HAPPENED_FAIL_UNKNOWN);
 		return ERR_TIMEOUT;
+	}
+	happened(commit ? HAPPENED_FAIL_COMMIT : HAPPENED_FAIL_STATEMENT);
 	return rng_chance(&sim.luck, 400000) ? ERR_RETRY : ERR_UNAVAILABLE;
 }
 
@@ -141,13 +187,10 @@ static void up_again(void *arg)
 		up();
 }
 
-struct stream *open_streams[256];
-
 static void down(void)
 {
-	for (size_t i = 0; i < ARRAY_LEN(open_streams); i++)
-		if (open_streams[i])
-			stream_break(open_streams[i], rng_in(&sim.luck, 0, 2 * SECOND_MS));
+	while (server.streams.len)
+		stream_break(server.streams.items[server.streams.len - 1], rng_in(&sim.luck, 0, 2 * SECOND_MS));
 	control_close(take_ptr(server.control));
 	server.crashing = false;
 	for (size_t i = 0; i < DUTY_MAX; i++)
@@ -240,6 +283,8 @@ static void duty_due(void *arg)
 /* Of every history anew, within what people choose. */
 static void config_fill(struct control_config *c)
 {
+	bool is_large = sim_scale() > 10;
+
 	snprintf(server.secret_path, sizeof(server.secret_path), "%s/secret", sim.dir);
 	*c = (struct control_config){
 		.listen_address = "127.0.0.1",
@@ -252,7 +297,7 @@ static void config_fill(struct control_config *c)
 		.settle_interval_ms = rng_in(&sim.life, 30, 120) * SECOND_MS,
 		.pause_keep_ms = rng_in(&sim.life, 5, 20) * MINUTE_MS,
 		.funds_warn_ms = 30 * MINUTE_MS,
-		.heartbeat_ms = rng_in(&sim.life, 5, 10) * SECOND_MS,
+		.heartbeat_ms = rng_in(&sim.life, 5, 10) * SECOND_MS * (is_large ? 6 : 1),
 		.grace_ms = rng_in(&sim.life, 60, 300) * SECOND_MS,
 		.logs_max_bytes = rng_chance(&sim.life, 200000) ? 4096 : 1 << 20,
 		.results_max_bytes = 1 << 20,
@@ -262,6 +307,8 @@ static void config_fill(struct control_config *c)
 		.inputs_keep_ms = 30 * DAY_MS,
 		.workloads_active_max = 1000,
 	};
+	if (is_large)
+		c->grace_ms = MAX(c->grace_ms, 4 * c->heartbeat_ms);
 	c->silent_after_ms = 4 * c->heartbeat_ms;
 }
 
@@ -303,15 +350,23 @@ static int store_open(struct err *err)
 	return db_conn_open(server.db, &server.checks, err);
 }
 
-int server_start(void)
+void history_dir(pid_t pid, char ret[static DIR_SIZE])
 {
 	const char *shm = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR");
+
+	snprintf(ret, DIR_SIZE, "%.60s/tes-sim-%d", shm ? shm : "/tmp", (int)pid);
+}
+
+int server_start(void)
+{
 	char url[160];
 	struct err err = { 0 };
 
 	memset(&server, 0, sizeof(server));
-	snprintf(sim.dir, sizeof(sim.dir), "%.40s/tes-sim-XXXXXX", shm ? shm : "/tmp");
-	if (!mkdtemp(sim.dir))
+	history_dir(getpid(), sim.dir);
+	(void)!dir_remove(sim.dir, &err); /* of a process of the same number, long ago */
+	err = (struct err){ 0 };
+	if (mkdir(sim.dir, 0700) < 0)
 		return -1;
 	config_fill(&server.config);
 	snprintf(url, sizeof(url), "file:%s/blobs", sim.dir);

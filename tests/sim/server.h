@@ -25,6 +25,7 @@ struct server {
 		unsigned serial;
 		int failures;
 	} duties[DUTY_MAX];
+	VEC(struct stream *) streams; /* open */
 	char secret_path[128];
 };
 extern struct server server;
@@ -32,6 +33,5 @@ extern struct server server;
 /* Around all that runs inside of it: a crash takes effect once nobody is inside any more. */
 void server_enter(void);
 void server_leave(void);
-extern struct stream *open_streams[256];
 
 #endif

@@ -1,8 +1,12 @@
 /* Histories in processes, and the search for a short one that still fails. */
 #include "run.h"
 
+#include "../../src/os/os.h"
+
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +23,14 @@ static struct outcome *shared_new(void)
 	return p;
 }
 
+/* One that never comes to its end ends by SIGXCPU: ten times what the slowest take. */
+static void cpu_limit(const struct options *o)
+{
+	rlim_t s = 120 + (rlim_t)(o->duration_ms / MINUTE_MS + 30) * (o->machines + o->customers) / 10;
+
+	(void)setrlimit(RLIMIT_CPU, &(struct rlimit){ s, s + 5 });
+}
+
 static pid_t start(const struct options *o, struct outcome *out)
 {
 	pid_t pid;
@@ -29,6 +41,8 @@ static pid_t start(const struct options *o, struct outcome *out)
 	if (pid < 0)
 		abort();
 	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		cpu_limit(o);
 		history_run(o, out);
 		fflush(stdout);
 		_exit(0);
@@ -37,8 +51,13 @@ static pid_t start(const struct options *o, struct outcome *out)
 }
 
 /* The process is over; it may have been its own end. */
-static void judge(struct outcome *out, int status)
+static void judge(pid_t pid, struct outcome *out, int status)
 {
+	char dir[DIR_SIZE];
+	struct err ignored = { 0 };
+
+	history_dir(pid, dir);
+	(void)!dir_remove(dir, &ignored); /* of one that was ended */
 	if (out->done)
 		return;
 	out->failed = true;
@@ -58,8 +77,10 @@ void run_one(const struct options *o, struct outcome *ret)
 
 	if (!shared)
 		shared = shared_new();
-	waitpid(start(o, shared), &status, 0);
-	judge(shared, status);
+	pid_t pid = start(o, shared);
+
+	waitpid(pid, &status, 0);
+	judge(pid, shared, status);
 	*ret = *shared;
 }
 
@@ -95,9 +116,13 @@ bool run_many(const struct options *o, uint64_t first, uint64_t last, int jobs,
 			i++;
 		slots[i].pid = 0;
 		running--;
-		judge(&shared[i], status);
-		if (go && !done(arg, &slots[i].o, &shared[i]))
+		judge(pid, &shared[i], status);
+		if (go && !done(arg, &slots[i].o, &shared[i])) {
 			go = false;
+			for (i = 0; i < jobs; i++)
+				if (slots[i].pid)
+					(void)kill(slots[i].pid, SIGKILL); /* nobody asks any more */
+		}
 	}
 	munmap(shared, JOBS_MAX * sizeof(*shared));
 	return go;

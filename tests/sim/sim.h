@@ -12,6 +12,8 @@
 #include "../../src/codec/codec.h"
 #include "../../src/model/model.h"
 
+#include <sys/types.h>
+
 /* ---- what is asked for ------------------------------------------------------------------------------ */
 
 /* clang-format off */
@@ -31,6 +33,22 @@
 	F(PREPARE, "prepare", "images that cannot be pulled, or not in time") \
 	F(OWNER, "owner", "drain, pause, other prices, devices taken away, blocked") \
 	F(LIAR, "liar", "receipts and observations that are not true")
+/* What else the faults came to, counted to show that it really happens. */
+#define HAPPENINGS(H) \
+	H(KILL_STATEMENT, "server killed at a statement") \
+	H(KILL_BEFORE, "server killed before a commit took effect") \
+	H(KILL_AFTER, "server killed after a commit took effect") \
+	H(FAIL_STATEMENT, "statements that failed") \
+	H(FAIL_COMMIT, "commits that failed") \
+	H(FAIL_UNKNOWN, "commits of unknown outcome") \
+	H(DIE_STEP, "worker killed between two steps") \
+	H(DIE_CHANCE, "worker killed at any time") \
+	H(REQUEST_ORDER, "requests out of order") \
+	H(ANSWER_ORDER, "answers out of order") \
+	H(REQUEST_OLD, "requests too late to be taken") \
+	H(ANSWER_LATE, "answers later than anybody waits") \
+	H(CUT_SHORT, "short partitions") \
+	H(CUT_LONG, "partitions of a minute and more")
 #define BREAKS(B) \
 	B(GENERATION, "generation", "observations of another generation are believed") \
 	B(BILL_TWICE, "bill-twice", "each charge is posted twice") \
@@ -48,6 +66,8 @@
 	B(UNFUNDED, "unfunded", "a worker does not pause at the end of what is paid for") \
 	B(DEAF_STOP, "deaf-stop", "a worker ignores that it is told to stop") \
 	B(OLD_SESSION, "old-session", "a worker that is told that another process runs does not open a new session") \
+	B(NO_REASON, "no-reason", "leases end and do not say why") \
+	B(NO_CLAIM, "no-claim", "devices are not claimed for the lease that gets them") \
 	B(CHAIN, "chain", "the publisher numbers events in an order of its own")
 /* clang-format on */
 
@@ -57,6 +77,12 @@ enum fault {
 #undef F
 		FAULT_COUNT
 };
+enum happening {
+#define H(name, text) HAPPENED_##name,
+	HAPPENINGS(H)
+#undef H
+		HAPPENED_COUNT
+};
 enum breakage {
 	BREAK_NONE,
 #define B(name, word, text) BREAK_##name,
@@ -64,8 +90,8 @@ enum breakage {
 #undef B
 		BREAK_COUNT
 };
-extern const char *const fault_words[], *const fault_texts[], *const break_words[],
-								      *const break_texts[];
+extern const char *const fault_words[], *const fault_texts[], *const happening_texts[],
+	*const break_words[], *const break_texts[];
 
 struct options {
 	uint64_t seed;
@@ -83,7 +109,7 @@ struct totals {
 	int64_t simulated_ms, steps, commits, calls, leases, ran, workloads, transfers, events,
 		lines, results, retries;
 	int64_t audits, checks, refused_devices;
-	int64_t faults[FAULT_COUNT], ends[REASON_RESUMED + 1];
+	int64_t faults[FAULT_COUNT], happened[HAPPENED_COUNT], ends[REASON_RESUMED + 1];
 };
 struct outcome {
 	struct totals totals;
@@ -102,6 +128,7 @@ int64_t rng_in(struct rng *r, int64_t low, int64_t high); /* both ends included 
 bool rng_chance(struct rng *r, int64_t ppm);
 struct random sim_random(void); /* for ids that are not the server's */
 
+#define DIR_SIZE 96
 struct sim {
 	struct options o;
 	int64_t now_ms, start_ms;
@@ -111,10 +138,12 @@ struct sim {
 		ids; /* what people do, what the network does, what breaks, the server's own */
 	int64_t rate_ppm[FAULT_COUNT]; /* of this history; 0: this kind does not happen */
 	struct outcome *out;
-	char dir[96];
+	char dir[DIR_SIZE];
 };
 extern struct sim sim;
 
+/* Where the process of a history keeps what it must: in memory, if that is to be had. */
+void history_dir(pid_t pid, char ret[static DIR_SIZE]);
 void history_run(const struct options *o, struct outcome *out);
 
 /* Set a timer.  `arg` is the function's to free. */
@@ -126,12 +155,17 @@ void note(const char *fmt, ...) printf_like(1, 2);
 void broken(const char *check, const char *fmt, ...) printf_like(2, 3);
 /* Does this kind of fault strike now, at `ppm` times its rate in this history?  Counts it. */
 bool strikes(enum fault f, struct rng *r, int64_t ppm);
+void happened(enum happening h);
 bool is_broken(enum breakage b);
+/* How many times as many machines as a plain history has: what is drawn once for all of them is drawn so often, and what
+ * is asked by all of them is asked less often. */
+int sim_scale(void);
 
 /* ---- the network (net.c) ------------------------------------------------------------------------------- */
 
 enum { NODE_OPERATOR, NODE_FIRST }; /* then customers, then machines */
-#define NODE_MAX 64
+#define MACHINES_MAX 100000
+#define NODE_MAX     (MACHINES_MAX + 32)
 int node_of_customer(int i);
 int node_of_machine(int i);
 void net_start(void);
@@ -153,7 +187,7 @@ struct rpc {
 	const unsigned *epoch_now;
 	unsigned epoch;
 	bool quiet; /* setting up: no faults, no delay */
-	int64_t sent_ms;
+	int64_t sent_ms, number; /* number: in the order of sending */
 	bool settled;
 	int refs;
 };
@@ -166,6 +200,7 @@ void rpc_refuse(struct rpc *r, const struct err *err); /* takes it, and answers 
 
 /* One connection of an event stream.  The server's end pushes; the client's end is told in order, until it breaks. */
 struct stream {
+	size_t place, open_place; /* among all, and among those that the server has open */
 	int node;
 	unsigned id;
 	void (*event)(void *arg, unsigned id, const char *event, const char *mark,
@@ -208,6 +243,10 @@ struct db_conn *checker_conn(void);
 void checker_begin(void); /* statements between these never fail */
 void checker_end(void);
 extern bool server_in_duty;
+/* What has been written since the last check, as far as checkers care. */
+enum { WROTE_ACCOUNTS = 1, WROTE_LEASES = 2, WROTE_CAPACITY = 4, WROTE_ANYTHING = 7 };
+extern unsigned server_wrote;
+extern bool server_write_explained; /* this one is of leases that check_lease_changed was told of */
 void server_serve_between(void); /* from a duty, between two transactions */
 struct blob_store;
 struct blob_store *server_blobs(void);
@@ -231,13 +270,19 @@ struct truth {
 	int64_t results;
 	int64_t funded_ms; /* the most that the server told */
 	int64_t max_duration_ms;
+	int64_t hush_ms;     /* since then its worker process knows that it is not to run; 0: it may */
+	unsigned hush_epoch; /* that process */
 	bool delivered; /* the worker had all output and results acknowledged */
 	const char *devices[8];
 	int device_count;
+	const struct seen *seen; /* the checkers', once it has run */
+	size_t run_index;	 /* among those that run */
 };
 struct truth *truth_find(const char *lease);
 struct truth *truth_get(const char *lease, int machine);
 bool truth_next(size_t *it, struct truth **ret);
+void truths_running(struct truth *const **ret, size_t *ret_len);
+struct truth *truth_started(void); /* began to run since the last time; NULL: none more */
 void truths_free(void);
 int64_t truth_run_ms(const struct truth *t);
 int64_t truth_lines(const struct truth *t);
@@ -250,12 +295,17 @@ void machines_calm(void); /* all up, all open */
 void machines_free(void);
 const char *machine_id(int i);
 bool machine_is_up(int i);		/* its process */
+unsigned machine_epoch(int i);		/* counts its processes */
 int64_t machine_down_ms(int i);		/* when its process was last seen down; now, if it is */
 bool machine_is_cut(int i, int64_t ms); /* from the server, at some time in the last ms */
 const char *machine_boot(int i);
 const uint8_t *machine_key(int i); /* ed25519 secret */
 /* Leases that the process has and that have not ended there. */
 bool machine_has(int i, const char *lease);
+/* The wish that the process knows of a lease that it has, and whether it has done all that it can for it. */
+bool machine_wish(int i, const char *lease, int *ret_desired, bool *ret_ready);
+void machine_join(int i, const char *worker);
+int machine_find(const char *worker); /* -1: none */
 size_t machine_lease_count(int i);
 
 /* ---- people (people.c, liar.c) ------------------------------------------------------------------------------ */
@@ -274,9 +324,12 @@ void liar_check(void);
 
 /* ---- checkers (check.c, check_end.c) ------------------------------------------------------------------------- */
 
+void check_start(void);
+void check_lease_changed(const char *id);
+extern bool truths_disturbed; /* what runs may be wrong sooner than was thought: all that run are looked at */
 void check_step(void);	/* after each step in which something was committed */
 void check_audit(void); /* everything that can be said at any time */
-void check_converged(void);
+void check_converged(bool again); /* again: what disagrees now and did before is broken */
 void check_end(void);
 void check_free(void);
 

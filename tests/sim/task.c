@@ -121,20 +121,7 @@ static void look(struct task *t)
 
 static struct lease_decision decide(struct task *t)
 {
-	const struct desired_lease *d = t->j.desired;
-	struct lease_view v = {
-		.want = d->desired,
-		.funded_ms = d->funded_ms,
-		.max_duration_ms = d->max_duration_ms,
-		.grace_ms = d->grace_ms,
-		.has_ready = d->ready != NULL,
-		.ready_timeout_ms = d->ready ? d->ready->timeout_s * SECOND_MS : 0,
-		.journal = &t->j,
-		.container = t->status.state,
-		.started_ms = t->status.started_ms,
-		.delivered_ms = t->j.delivered_ms,
-		.silent_ms = sim.now_ms - t->m->heard_ms,
-	};
+	struct lease_view v = lease_view_of(&t->j, &t->status, sim.now_ms - t->m->heard_ms);
 
 	if (is_broken(BREAK_NO_FENCE))
 		v.silent_ms = 0;
@@ -219,6 +206,19 @@ void task_recover(struct machine *m, const char *lease, const struct saved *save
 
 /* ---- wishes ------------------------------------------------------------------------------------------------- */
 
+static void wish_known(struct task *t, const struct desired_lease *d)
+{
+	struct truth *truth = truth_get(t->id, t->m->number);
+
+	if (d->desired == DESIRE_RUN) {
+		truth->hush_ms = 0;
+	} else if (!truth->hush_ms || truth->hush_epoch != t->m->epoch) {
+		truth->hush_ms = sim.now_ms;
+		truth->hush_epoch = t->m->epoch;
+		truths_disturbed = true;
+	}
+}
+
 static void wish(struct task *t, const struct desired_lease *d, bool of_set)
 {
 	const struct desired_lease *have = t->next ? &t->next->d : t->j.desired;
@@ -226,6 +226,7 @@ static void wish(struct task *t, const struct desired_lease *d, bool of_set)
 
 	if (have && (d->generation != have->generation || (!of_set && d->rev < have->rev)))
 		return;
+	wish_known(t, d);
 	box = xcalloc(1, sizeof(*box));
 	desired_merge(have, d, &box->arena, &box->d);
 	if (have && (have->desired != d->desired || d->desired == DESIRE_NONE) && t->busy) {
@@ -253,6 +254,7 @@ static void desire(struct machine *m, const struct desired_lease *d, bool of_set
 	if (d->desired == DESIRE_NONE)
 		return;
 	t = task_new(m, d->lease);
+	wish_known(t, d);
 	t->next = xcalloc(1, sizeof(*t->next));
 	schema_copy(&desired_lease_type, d, &t->next->arena, &t->next->d);
 	if (d->desired == DESIRE_STOP) {

@@ -241,6 +241,7 @@ static void ready_since(struct task *t, int64_t base_ms)
 	t->j.base_ms = base_ms;
 	t->phase[0] = '\0';
 	t->progress_done = 0;
+	truths_disturbed = true;
 	if (c && c->truth->ready_ms < 0)
 		c->truth->ready_ms = t->j.desired->ready ? truth_run_ms(c->truth) : 0;
 	process_observe_soon(t->m);

@@ -17,6 +17,11 @@ const char *const fault_texts[] = {
 #undef F
 		NULL,
 };
+const char *const happening_texts[] = {
+#define H(name, text) text,
+	HAPPENINGS(H)
+#undef H
+};
 const char *const break_words[] = { "none",
 #define B(name, word, text) word,
 				    BREAKS(B)
@@ -80,6 +85,16 @@ bool strikes(enum fault f, struct rng *r, int64_t ppm)
 		return false;
 	sim.out->totals.faults[f]++;
 	return true;
+}
+
+int sim_scale(void)
+{
+	return MAX(sim.o.machines / 30, 1);
+}
+
+void happened(enum happening h)
+{
+	sim.out->totals.happened[h]++;
 }
 
 bool is_broken(enum breakage b)
@@ -221,6 +236,7 @@ static void run_until(int64_t end_ms)
 #define START_MS INT64_C(1800000000000)
 #define CONVERGE_MS \
 	(6 * MINUTE_MS) /* grace, a stop and a few heartbeats, in which all must agree again */
+#define SETTLE_MS (30 * SECOND_MS) /* what disagrees now because it has just changed must agree after that */
 #define END_MS (25 * MINUTE_MS) /* until the last lease must have ended */
 
 /* Each history has some kinds of faults, more or less often: some faults hide what others would show. */
@@ -264,7 +280,11 @@ static void course(void)
 	run_until(sim.now_ms + CONVERGE_MS);
 	if (sim.out->failed)
 		return;
-	check_converged();
+	check_converged(false);
+	run_until(sim.now_ms + SETTLE_MS);
+	if (sim.out->failed)
+		return;
+	check_converged(true);
 	people_stop_all();
 	for (int64_t end_ms = sim.now_ms + END_MS; !sim.out->failed && sim.now_ms < end_ms;) {
 		run_until(sim.now_ms + MINUTE_MS);
@@ -296,6 +316,7 @@ void history_run(const struct options *o, struct outcome *out)
 	};
 	sha256_init(&told);
 	faults_choose();
+	check_start();
 	if (server_start() < 0)
 		broken("setup", "the server could not be started");
 	net_start();
