@@ -380,7 +380,6 @@ CREATE INDEX transfers_by_debit ON transfers (debit_account, created_ms);
 CREATE INDEX transfers_by_credit ON transfers (credit_account, created_ms);
 -- A hold ends once: posted, voided or expired.
 CREATE UNIQUE INDEX transfers_by_pending ON transfers (pending_id) WHERE pending_id IS NOT NULL;
-CREATE INDEX transfers_by_subject ON transfers (subject);
 CREATE INDEX transfers_by_expiry ON transfers (expires_ms) WHERE expires_ms > 0;
 
 -- what happened
