@@ -200,7 +200,7 @@ CREATE TABLE replicas (
 );
 CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
 CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
-CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending';
+CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending' AND not_before_ms > 0;
 
 CREATE TABLE leases (
 	id TEXT NOT NULL PRIMARY KEY,
@@ -262,16 +262,16 @@ CREATE TABLE leases (
 		CHECK (billed_ms >= 0 AND billed_ms <= claimed_ms AND billed_ms <= observed_ms
 		       AND billed_uusd >= 0 AND fee_uusd >= 0 AND fee_uusd <= billed_uusd)
 );
-CREATE UNIQUE INDEX leases_by_replica ON leases (replica_id, generation);
+-- No generation of a replica twice; and a workload's leases.
+CREATE UNIQUE INDEX leases_by_workload ON leases (workload_id, replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
 CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
 CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
-CREATE INDEX leases_by_workload ON leases (workload_id, generation);
-CREATE INDEX leases_by_org ON leases (org_id, reserved_ms);
-CREATE INDEX leases_by_provider ON leases (provider_org_id, reserved_ms);
+CREATE INDEX leases_billed_by_org ON leases (org_id, reserved_ms) WHERE billed_uusd > 0;
+CREATE INDEX leases_running_by_org ON leases (org_id) WHERE state = 'running';
 
 -- The guard against leasing a device twice: one row while a lease holds it.
 CREATE TABLE device_claims (
@@ -402,8 +402,7 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_unnumbered ON events (at_ms, made, id) WHERE seq IS NULL;
-CREATE INDEX events_by_org ON events (org_id, seq);
-CREATE INDEX events_by_subject ON events (subject, seq);
+CREATE INDEX events_by_org ON events (org_id, seq) WHERE seq IS NOT NULL;
 
 -- The answer to a request that may be sent again.
 CREATE TABLE idempotency (
