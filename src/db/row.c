@@ -437,8 +437,9 @@ static int search_skip(struct db_conn *c, const char *column, const char *const 
 	return 0;
 }
 
-/* A statement is cheap here, and each key costs a search: so one looks over the gap in which a
- * key lies, and keys that are newer than all in the table cost no more than that. */
+/* On SQLite a statement is cheap and each key costs a search: so one looks over the gap in which a
+ * key lies, and keys that are newer than all in the table cost no more than that.  On PostgreSQL a
+ * statement is an exchange with the server, and not worth that. */
 static int select_by_search(struct db_conn *c, const char *column, const char *const *texts,
 			    size_t count, struct rows_found *found, struct err *err)
 {
@@ -455,7 +456,8 @@ static int select_by_search(struct db_conn *c, const char *column, const char *c
 		if (!len || strcmp(sorted[len - 1], sorted[i]))
 			sorted[len++] = sorted[i];
 	for (size_t at = 0, some; at < len; at += some) {
-		if (len > 1 && search_skip(c, column, sorted + at, len - at, found, &skip, err))
+		if (len > 1 && !db_is_postgres(c->db) &&
+		    search_skip(c, column, sorted + at, len - at, found, &skip, err))
 			return -1;
 		at += skip;
 		some = MIN(len - at, (size_t)SEARCH_MAX);
@@ -465,47 +467,13 @@ static int select_by_search(struct db_conn *c, const char *column, const char *c
 	return 0;
 }
 
-/* An exchange with the server is not cheap: one for all.  Sent as the text of an array. */
-static int select_by_array(struct db_conn *c, const char *column, const char *const *texts,
-			   size_t count, struct rows_found *found, struct err *err)
-{
-	cleanup_strbuf struct strbuf sql = STRBUF_INIT, array = STRBUF_INIT;
-	cleanup_rows struct db_rows *rows = NULL;
-	int got;
-
-	strbuf_init(&sql);
-	strbuf_init(&array);
-	strbuf_addf(&sql, "%s%s WHERE %s = ANY(CAST($1 AS TEXT[]))", found->plan->select,
-		    found->table, column);
-	for (size_t i = 0; i < count; i++) {
-		strbuf_adds(&array, i ? ",\"" : "{\"");
-		for (const char *p = texts[i]; *p; p++) {
-			if (*p == '"' || *p == '\\')
-				strbuf_addc(&array, '\\');
-			strbuf_addc(&array, *p);
-		}
-		strbuf_addc(&array, '"');
-	}
-	strbuf_addc(&array, '}');
-	if (db_query(c, sql.buf, DB_ARGS(DB_TEXT(array.buf)), &rows, err))
-		return -1;
-	while ((got = db_next(rows, err)) > 0)
-		if (rows_take(found, rows, err))
-			return -1;
-	return got;
-}
-
 int db_select_in(struct db_conn *c, const struct type *t, const char *table, const char *column,
 		 const char *const *texts, size_t count, struct arena *arena, void **ret_items,
 		 size_t *ret_len, struct err *err)
 {
 	struct rows_found found = { .plan = plan_get(c->db, t), .table = table, .arena = arena };
-	int r = 0;
+	int r = count ? select_by_search(c, column, texts, count, &found, err) : 0;
 
-	if (count)
-		r = db_is_postgres(c->db) ?
-			    select_by_array(c, column, texts, count, &found, err) :
-			    select_by_search(c, column, texts, count, &found, err);
 	if (!r)
 		rows_give(&found, ret_items, ret_len);
 	free(found.items);

@@ -6,7 +6,9 @@
 /* An account that the call touches, and by how much. */
 struct touched {
 	const char *id;
-	struct account account;
+	struct account account; /* as it was read */
+	int64_t transfers; /* how many of the call */
+	const char *last_transfer;
 	int64_t debits_pending, debits_posted, credits_pending, credits_posted;
 };
 
@@ -367,9 +369,18 @@ static int add(int64_t *sum, int64_t amount, const struct touched *t, struct err
 	return 0;
 }
 
+/* The transfer becomes the newest of the account's chain. */
+static void chain(struct touched *t, const char *id, int64_t *ret_number, const char **ret_prev)
+{
+	*ret_prev = t->transfers ? t->last_transfer : t->account.last_transfer;
+	*ret_number = t->account.transfers + ++t->transfers;
+	t->last_transfer = id;
+}
+
 static int apply(struct posting *p, size_t i, struct err *err)
 {
-	const struct transfer *t = &p->todo[i], *pending = p->pending[i];
+	struct transfer *t = &p->todo[i];
+	const struct transfer *pending = p->pending[i];
 	struct touched *debit = p->sides[2 * i], *credit = p->sides[2 * i + 1];
 
 	if (debit == credit)
@@ -382,6 +393,8 @@ static int apply(struct posting *p, size_t i, struct err *err)
 			"%s is in %s and %s in %s: exchange needs a transfer in each",
 			debit->id, debit->account.currency, credit->id,
 			credit->account.currency);
+	chain(debit, t->id, &t->debit_number, &t->debit_prev);
+	chain(credit, t->id, &t->credit_number, &t->credit_prev);
 	if (t->kind == TRANSFER_PENDING)
 		return add(&debit->debits_pending, t->amount, debit, err) < 0 ||
 				       add(&credit->credits_pending, t->amount, credit, err) < 0
@@ -445,13 +458,16 @@ static int write_accounts(struct posting *p, struct err *err)
 	static const char sql[] =
 		"UPDATE accounts SET debits_pending = debits_pending + $2, debits_posted = "
 		"debits_posted + $3, "
-		"credits_pending = credits_pending + $4, credits_posted = credits_posted + $5 "
-		"WHERE id = $1 "
+		"credits_pending = credits_pending + $4, credits_posted = credits_posted + $5, "
+		"transfers = transfers + $6, last_transfer = $7 "
+		"WHERE id = $1 AND transfers = $8 "
 		"AND (debits_must_not_exceed_credits = 0 "
 		"OR debits_pending + $2 + debits_posted + $3 <= credits_posted + $5) "
 		"AND (credits_must_not_exceed_debits = 0 "
 		"OR credits_pending + $4 + credits_posted + $5 <= debits_posted + $3)";
-	struct db_value *values = arena_array(&p->arena, struct db_value, 5 * p->account_count),
+	enum { COLUMNS = 8 };
+	struct db_value *values =
+				arena_array(&p->arena, struct db_value, COLUMNS * p->account_count),
 			*v = values;
 	int64_t changed;
 
@@ -463,8 +479,11 @@ static int write_accounts(struct posting *p, struct err *err)
 		*v++ = DB_INT(t->debits_posted);
 		*v++ = DB_INT(t->credits_pending);
 		*v++ = DB_INT(t->credits_posted);
+		*v++ = DB_INT(t->transfers);
+		*v++ = DB_TEXT(t->last_transfer);
+		*v++ = DB_INT(t->account.transfers);
 	}
-	if (db_exec_batch(p->c, sql, values, 5, p->account_count, &changed, err) < 0)
+	if (db_exec_batch(p->c, sql, values, COLUMNS, p->account_count, &changed, err) < 0)
 		return -1;
 	/* Isolation keeps what was read; if not, the whole transaction starts again. */
 	if (changed != (int64_t)p->account_count)
