@@ -265,8 +265,8 @@ CREATE TABLE leases (
 -- No generation of a replica twice; and a workload's leases.
 CREATE UNIQUE INDEX leases_by_workload ON leases (workload_id, replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
-CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
+CREATE INDEX leases_ended_by_worker ON leases (worker_id, desired_rev) WHERE state = 'ended';
 CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
@@ -277,10 +277,9 @@ CREATE INDEX leases_running_by_org ON leases (org_id) WHERE state = 'running';
 CREATE TABLE device_claims (
 	worker_id TEXT NOT NULL REFERENCES workers (id),
 	device_uuid TEXT NOT NULL,
-	lease_id TEXT NOT NULL REFERENCES leases (id) DEFERRABLE INITIALLY DEFERRED,
+	lease_id TEXT NOT NULL REFERENCES leases (id),
 	PRIMARY KEY (worker_id, device_uuid)
 );
-CREATE INDEX device_claims_by_lease ON device_claims (lease_id);
 
 CREATE TABLE inputs (
 	id TEXT NOT NULL PRIMARY KEY,
