@@ -203,7 +203,7 @@ CREATE TABLE replicas (
 );
 CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
 CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
-CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending';
+CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending' AND not_before_ms > 0;
 
 -- What the replica and the worker refer to, the lease repeats without asking again whether it exists.
 CREATE TABLE leases (
@@ -269,8 +269,8 @@ CREATE TABLE leases (
 -- No generation of a replica twice; and a workload's leases.
 CREATE UNIQUE INDEX leases_by_workload ON leases (workload_id, replica_id, generation);
 CREATE UNIQUE INDEX leases_living_by_replica ON leases (replica_id) WHERE state <> 'ended';
-CREATE INDEX leases_by_worker ON leases (worker_id, desired_rev);
 CREATE INDEX leases_living_by_worker ON leases (worker_id, desired_rev) WHERE state <> 'ended';
+CREATE INDEX leases_ended_by_worker ON leases (worker_id, desired_rev) WHERE state = 'ended';
 CREATE INDEX leases_by_state ON leases (state, settled_at_ms);
 CREATE INDEX leases_by_deadline ON leases (deadline_ms) WHERE state <> 'ended' AND deadline_ms <> 0;
 CREATE INDEX leases_with_logs ON leases (ended_ms) WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0;
@@ -291,10 +291,9 @@ FROM workloads;
 CREATE TABLE device_claims (
 	worker_id TEXT NOT NULL,
 	device_uuid TEXT NOT NULL,
-	lease_id TEXT NOT NULL REFERENCES leases (id) DEFERRABLE INITIALLY DEFERRED,
+	lease_id TEXT NOT NULL REFERENCES leases (id),
 	PRIMARY KEY (worker_id, device_uuid)
 );
-CREATE INDEX device_claims_by_lease ON device_claims (lease_id);
 
 CREATE TABLE inputs (
 	id TEXT NOT NULL PRIMARY KEY,
@@ -364,6 +363,9 @@ CREATE TABLE accounts (
 	credits_must_not_exceed_debits BIGINT NOT NULL DEFAULT 0
 		CONSTRAINT accounts_credits_flag CHECK (credits_must_not_exceed_debits IN (0, 1)),
 	created_ms BIGINT NOT NULL,
+	-- How many transfers it takes part in, and the newest of them: see transfers.
+	transfers BIGINT NOT NULL DEFAULT 0 CONSTRAINT accounts_transfers CHECK (transfers >= 0),
+	last_transfer TEXT,
 	CONSTRAINT accounts_sums
 		CHECK (debits_pending >= 0 AND debits_posted >= 0 AND credits_pending >= 0 AND credits_posted >= 0),
 	CONSTRAINT accounts_debits_limit
@@ -374,7 +376,9 @@ CREATE TABLE accounts (
 CREATE UNIQUE INDEX accounts_of_org ON accounts (org_id, name, currency) WHERE org_id IS NOT NULL;
 CREATE UNIQUE INDEX accounts_of_network ON accounts (name, currency) WHERE org_id IS NULL;
 
--- Never updated, never deleted.
+-- Never updated, never deleted.  The transfers of an account are a chain: each has a number on either side, and names the
+-- one before it there; the account names the newest.  So a transfer is written at the end of the table and nowhere else,
+-- where an index by account would touch a page of its own for each side; and one that is missing is noticed.
 CREATE TABLE transfers (
 	id TEXT NOT NULL PRIMARY KEY,
 	debit_account TEXT NOT NULL REFERENCES accounts (id),
@@ -387,14 +391,21 @@ CREATE TABLE transfers (
 	amount BIGINT NOT NULL CONSTRAINT transfers_amount CHECK (amount >= 0),
 	created_ms BIGINT NOT NULL,
 	expires_ms BIGINT NOT NULL DEFAULT 0,
+	debit_number BIGINT NOT NULL,
+	credit_number BIGINT NOT NULL,
+	debit_prev TEXT,
+	credit_prev TEXT,
 	CONSTRAINT transfers_accounts CHECK (debit_account <> credit_account),
-	CONSTRAINT transfers_pending CHECK ((pending_id IS NULL) = (kind IN ('posted', 'pending')))
+	CONSTRAINT transfers_pending CHECK ((pending_id IS NULL) = (kind IN ('posted', 'pending'))),
+	CONSTRAINT transfers_chain
+		CHECK (debit_number > 0 AND credit_number > 0
+		       AND (debit_prev IS NULL) = (debit_number = 1) AND (credit_prev IS NULL) = (credit_number = 1))
 );
-CREATE INDEX transfers_by_debit ON transfers (debit_account, created_ms);
-CREATE INDEX transfers_by_credit ON transfers (credit_account, created_ms);
+-- Where to enter a long chain, for a period that is long past (ledger/statement.c).
+CREATE INDEX transfers_marks_debit ON transfers (debit_account, created_ms) WHERE debit_number % 256 = 0;
+CREATE INDEX transfers_marks_credit ON transfers (credit_account, created_ms) WHERE credit_number % 256 = 0;
 -- A hold ends once: posted, voided or expired.
 CREATE UNIQUE INDEX transfers_by_pending ON transfers (pending_id) WHERE pending_id IS NOT NULL;
-CREATE INDEX transfers_by_subject ON transfers (subject);
 CREATE INDEX transfers_by_expiry ON transfers (expires_ms) WHERE expires_ms > 0;
 
 -- what happened

@@ -34,7 +34,8 @@ static int capacity_release(struct control *c, struct db_conn *conn, const struc
 {
 	const struct resources *r = lease->resources;
 
-	if (db_exec(conn, "DELETE FROM device_claims WHERE lease_id = $1", DB_ARGS(DB_TEXT(lease->id)), NULL, err) < 0)
+	if (db_exec(conn, "DELETE FROM device_claims WHERE worker_id = $1 AND lease_id = $2",
+		    DB_ARGS(DB_TEXT(lease->worker_id), DB_TEXT(lease->id)), NULL, err) < 0)
 		return -1;
 	if (db_exec(conn,
 		    "UPDATE workers SET used_cpu_milli = used_cpu_milli - $2, used_memory_mib = used_memory_mib - $3,"

@@ -299,12 +299,12 @@ static int reserve(struct reserving *r, struct err *err)
 		if (quote_apply(r, r->plans[i].workload, &r->leases[i], err) < 0)
 			return -1;
 	}
-	if (homes_find(r, err) < 0 || capacity_claim(r, err) < 0 || replicas_move(r, err) < 0 || devices_claim(r, err) < 0 ||
-	    holds_move(r, err) < 0)
+	if (homes_find(r, err) < 0 || capacity_claim(r, err) < 0 || replicas_move(r, err) < 0 || holds_move(r, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->len; i++)
 		r->leases[i].deadline_ms = lease_deadline_ms(&r->leases[i]);
-	if (db_insert_many(r->conn, &lease_type, "leases", r->leases, r->len, err) < 0 || workloads_move(r, err) < 0)
+	if (db_insert_many(r->conn, &lease_type, "leases", r->leases, r->len, err) < 0 || devices_claim(r, err) < 0 ||
+	    workloads_move(r, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->len; i++) {
 		wake(r->c, r->conn, "worker", r->leases[i].worker_id);

@@ -369,8 +369,9 @@ static int next_backoff(struct db_conn *conn, int64_t now_ms, int64_t *ret_next_
 {
 	int64_t at;
 
-	if (db_query_int(conn, "SELECT MIN(not_before_ms) FROM replicas WHERE state = 'pending' AND not_before_ms > $1",
-			 DB_ARGS(DB_INT(now_ms)), 0, &at, err) < 0)
+	if (db_query_int(conn,
+			 "SELECT MIN(not_before_ms) FROM replicas WHERE state = 'pending' AND not_before_ms > 0"
+			 " AND not_before_ms > $1", DB_ARGS(DB_INT(now_ms)), 0, &at, err) < 0)
 		return -1;
 	*ret_next_ms = at ? MIN(now_ms + IDLE_MS, at) : now_ms + IDLE_MS;
 	return 0;

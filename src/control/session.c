@@ -6,7 +6,8 @@
 
 #define PER_WORKER 4 /* sessions of one worker: the process, and its owner's commands */
 struct session_entry {
-	char worker_id[ID_SIZE];
+	char id[ID_SIZE], worker_id[ID_SIZE];
+	struct session_entry *next; /* of the same worker, in the order of opening, newest first */
 	uint8_t key[32];
 	uint8_t exchange_key[EXCHANGE_SIZE]; /* the worker's: the same again is a replay */
 	int64_t expires_ms;
@@ -16,6 +17,7 @@ struct session_entry {
 struct sessions {
 	pthread_mutex_t lock;
 	struct map *by_id;
+	struct map *by_worker; /* worker id -> its newest */
 };
 
 struct sessions *sessions_new(void)
@@ -24,6 +26,7 @@ struct sessions *sessions_new(void)
 
 	pthread_mutex_init(&s->lock, NULL);
 	s->by_id = map_new();
+	s->by_worker = map_new();
 	return s;
 }
 
@@ -31,48 +34,42 @@ void sessions_free(struct sessions *s)
 {
 	if (!s)
 		return;
+	map_free(s->by_worker, NULL);
 	map_free(s->by_id, free);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
-static void drop_where(struct sessions *s, const char *worker_id, int64_t expired_by_ms)
+/* Lock held. */
+static void drop(struct sessions *s, struct session_entry *e)
 {
-	size_t it = 0;
-	const char *id;
-	void *value;
+	struct session_entry *newest = map_find(s->by_worker, e->worker_id), **at = &newest;
 
-	while (map_next(s->by_id, &it, &id, &value)) {
-		struct session_entry *e = value;
-
-		if (str_eq(e->worker_id, worker_id) || e->expires_ms <= expired_by_ms)
-			free(map_remove(s->by_id, id));
-	}
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	if (newest)
+		map_put(s->by_worker, e->worker_id, newest);
+	else
+		map_remove(s->by_worker, e->worker_id);
+	map_remove(s->by_id, e->id);
+	free(e);
 }
 
-/* Lock held.  Makes room by ending the worker's oldest session; false if one has the same exchange key. */
+/* Lock held.  Makes room by ending the worker's session that expires first; false if one has the same exchange key. */
 static bool make_room(struct sessions *s, const struct session_entry *fresh)
 {
-	size_t it = 0, count = 0;
-	const char *id, *oldest = NULL;
-	int64_t oldest_ms = INT64_MAX;
-	void *value;
+	struct session_entry *first = NULL;
+	size_t count = 0;
 
-	while (map_next(s->by_id, &it, &id, &value)) {
-		struct session_entry *e = value;
-
-		if (!str_eq(e->worker_id, fresh->worker_id))
-			continue;
+	for (struct session_entry *e = map_find(s->by_worker, fresh->worker_id); e; e = e->next, count++) {
 		if (memcmp(e->exchange_key, fresh->exchange_key, EXCHANGE_SIZE) == 0)
 			return false;
-		count++;
-		if (e->expires_ms < oldest_ms) {
-			oldest_ms = e->expires_ms;
-			oldest = id;
-		}
+		if (!first || e->expires_ms <= first->expires_ms)
+			first = e;
 	}
 	if (count >= PER_WORKER)
-		free(map_remove(s->by_id, oldest));
+		drop(s, first);
 	return true;
 }
 
@@ -82,14 +79,18 @@ bool session_put(struct sessions *s, const char *id, const char *worker_id, cons
 	struct session_entry *e = xcalloc(1, sizeof(*e));
 	bool fresh;
 
+	snprintf(e->id, sizeof(e->id), "%s", id);
 	snprintf(e->worker_id, sizeof(e->worker_id), "%s", worker_id);
 	memcpy(e->key, key, sizeof(e->key));
 	memcpy(e->exchange_key, exchange_key, EXCHANGE_SIZE);
 	e->expires_ms = expires_ms;
 	pthread_mutex_lock(&s->lock);
 	fresh = make_room(s, e);
-	if (fresh)
-		map_put(s->by_id, id, e);
+	if (fresh) {
+		e->next = map_find(s->by_worker, e->worker_id);
+		map_put(s->by_worker, e->worker_id, e);
+		map_put(s->by_id, e->id, e);
+	}
 	pthread_mutex_unlock(&s->lock);
 	if (!fresh)
 		free(e);
@@ -98,15 +99,27 @@ bool session_put(struct sessions *s, const char *id, const char *worker_id, cons
 
 void session_drop_worker(struct sessions *s, const char *worker_id)
 {
+	struct session_entry *e;
+
 	pthread_mutex_lock(&s->lock);
-	drop_where(s, worker_id, INT64_MIN);
+	while ((e = map_find(s->by_worker, worker_id)))
+		drop(s, e);
 	pthread_mutex_unlock(&s->lock);
 }
 
 void sessions_expire(struct sessions *s, int64_t now_ms)
 {
+	size_t it = 0;
+	const char *id;
+	void *value;
+
 	pthread_mutex_lock(&s->lock);
-	drop_where(s, NULL, now_ms);
+	while (map_next(s->by_id, &it, &id, &value)) {
+		struct session_entry *e = value;
+
+		if (e->expires_ms <= now_ms)
+			drop(s, e);
+	}
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -131,13 +144,11 @@ bool nonce_take(struct nonce_window *w, int64_t nonce)
 
 size_t sessions_count(struct sessions *s, const char *worker_id)
 {
-	size_t it = 0, count = 0;
-	const char *id;
-	void *value;
+	size_t count = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (map_next(s->by_id, &it, &id, &value))
-		count += str_eq(((struct session_entry *)value)->worker_id, worker_id);
+	for (const struct session_entry *e = map_find(s->by_worker, worker_id); e; e = e->next)
+		count++;
 	pthread_mutex_unlock(&s->lock);
 	return count;
 }

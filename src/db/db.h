@@ -154,6 +154,11 @@ void db_set_fault(struct db *db, db_fault_fn *fn, void *arg);
 int db_select(struct db_conn *c, const struct type *t, const char *table, const char *tail,
 	      struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,
 	      struct err *err) must_check;
+/* The rows whose `column`, a text that is unique and indexed, is one of `texts`, which may repeat
+ * and be in any order: each row once, in no order. */
+int db_select_in(struct db_conn *c, const struct type *t, const char *table, const char *column,
+		 const char *const *texts, size_t count, struct arena *arena, void **ret_items,
+		 size_t *ret_len, struct err *err) must_check;
 /* Exactly one: ERR_NOT_FOUND ("no <table> …") if none. */
 int db_get(struct db_conn *c, const struct type *t, const char *table, const char *tail,
 	   struct db_args args, struct arena *arena, void *ret, struct err *err) must_check;

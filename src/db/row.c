@@ -311,36 +311,173 @@ static int select_begin(struct db_conn *c, const struct row_plan *p, const char 
 	return db_query(c, sql_join(c, p->select, table, " ", tail), args, ret, err);
 }
 
+/* What is being collected. */
+struct rows_found {
+	const struct row_plan *plan;
+	const char *table;
+	struct arena *arena;
+	char *items;
+	size_t len, cap;
+};
+
+static int rows_take(struct rows_found *f, struct db_rows *rows, struct err *err)
+{
+	const size_t size = f->plan->type->size;
+
+	if (f->len == f->cap) {
+		f->cap = f->cap ? f->cap * 2 : 16;
+		f->items = xreallocarray(f->items, f->cap, size);
+	}
+	if (row_read(f->plan, rows, f->table, f->arena, f->items + f->len * size, err))
+		return -1;
+	f->len++;
+	return 0;
+}
+
+static void rows_give(struct rows_found *f, void **ret_items, size_t *ret_len)
+{
+	const size_t size = f->plan->type->size;
+
+	*ret_items = arena_alloc_array(f->arena, MAX(f->len, (size_t)1), size);
+	if (f->len)
+		memcpy(*ret_items, f->items, f->len * size);
+	*ret_len = f->len;
+}
+
 int db_select(struct db_conn *c, const struct type *t, const char *table, const char *tail,
 	      struct db_args args, struct arena *arena, void **ret_items, size_t *ret_len,
 	      struct err *err)
 {
-	const struct row_plan *p = plan_get(c->db, t);
+	struct rows_found found = { .plan = plan_get(c->db, t), .table = table, .arena = arena };
 	cleanup_rows struct db_rows *rows = NULL;
-	cleanup_free char *items = NULL;
-	size_t len = 0, cap = 0;
 	int got;
 
-	if (select_begin(c, p, table, tail, args, &rows, err))
+	if (select_begin(c, found.plan, table, tail, args, &rows, err))
 		return -1;
-	while ((got = db_next(rows, err)) > 0) {
-		if (len == cap) {
-			cap = cap ? cap * 2 : 16;
-			items = xreallocarray(items, cap, t->size);
+	while ((got = db_next(rows, err)) > 0)
+		if (rows_take(&found, rows, err)) {
+			got = -1;
+			break;
 		}
-		if (row_read(p, rows, table, arena, items + len * t->size, err))
-			return -1;
-		len++;
-	}
-	if (got < 0)
-		return -1;
+	if (!got)
+		rows_give(&found, ret_items, ret_len);
+	free(found.items);
+	return got;
+}
 
-	void *copy = arena_alloc_array(arena, MAX(len, (size_t)1), t->size);
-	if (len)
-		memcpy(copy, items, len * t->size);
-	*ret_items = copy;
-	*ret_len = len;
+/* ---- by many keys ------------------------------------------------------------------------ */
+
+static int text_order(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+#define SEARCH_MAX 64
+
+/* clang-format off */
+static const char search_marks[] =
+	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
+	"$20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, "
+	"$37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, "
+	"$54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64";
+/* clang-format on */
+
+/* Three sizes of a statement are enough: the last text fills up the places that are left, and is
+ * found once all the same. */
+static const struct {
+	size_t places, marks_len;
+} search_sizes[] = { { 1, 2 }, { 8, 30 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
+
+/* `count` is at most SEARCH_MAX. */
+static int search_some(struct db_conn *c, const char *column, const char *const *texts,
+		       size_t count, struct rows_found *found, struct err *err)
+{
+	cleanup_rows struct db_rows *rows = NULL;
+	struct db_value values[SEARCH_MAX];
+	size_t size = 0;
+	int got;
+
+	while (search_sizes[size].places < count)
+		size++;
+	for (size_t i = 0; i < search_sizes[size].places; i++)
+		values[i] = DB_TEXT(texts[MIN(i, count - 1)]);
+	sql_join(c, found->plan->select, found->table, " WHERE ", column);
+	strbuf_adds(&c->sql, " IN (");
+	strbuf_add(&c->sql, search_marks, search_sizes[size].marks_len);
+	strbuf_addc(&c->sql, ')');
+	if (db_query(c, c->sql.buf, (struct db_args){ values, search_sizes[size].places }, &rows,
+		     err))
+		return -1;
+	while ((got = db_next(rows, err)) > 0)
+		if (rows_take(found, rows, err))
+			return -1;
+	return got;
+}
+
+/* How many of the sorted texts come before all that is in the table. */
+static int search_skip(struct db_conn *c, const char *column, const char *const *texts,
+		       size_t count, const struct rows_found *found, size_t *ret, struct err *err)
+{
+	cleanup_rows struct db_rows *rows = NULL;
+	struct db_value first;
+	size_t n = 0;
+	int got;
+
+	strbuf_reset(&c->sql);
+	strbuf_addf(&c->sql, "SELECT %s FROM %s WHERE %s >= $1 ORDER BY %s LIMIT 1", column,
+		    found->table, column, column);
+	if (db_query(c, c->sql.buf, DB_ARGS(DB_TEXT(texts[0])), &rows, err) ||
+	    (got = db_next(rows, err)) < 0)
+		return -1;
+	if (got)
+		first = db_column(rows, 0); /* ends with a zero */
+	while (n < count && (!got || strcmp(texts[n], first.ptr) < 0))
+		n++;
+	*ret = n;
 	return 0;
+}
+
+/* On SQLite a statement is cheap and each key costs a search: so one looks over the gap in which a
+ * key lies, and keys that are newer than all in the table cost no more than that.  On PostgreSQL a
+ * statement is an exchange with the server, and not worth that. */
+static int select_by_search(struct db_conn *c, const char *column, const char *const *texts,
+			    size_t count, struct rows_found *found, struct err *err)
+{
+	cleanup_free const char **sorted = xreallocarray(NULL, count, sizeof(*sorted));
+	size_t len = 0, skip = 0;
+
+	memcpy(sorted, texts, count * sizeof(*sorted));
+	for (size_t i = 1; i < count; i++)
+		if (strcmp(sorted[i - 1], sorted[i]) > 0) {
+			qsort(sorted, count, sizeof(*sorted), text_order);
+			break;
+		}
+	for (size_t i = 0; i < count; i++)
+		if (!len || strcmp(sorted[len - 1], sorted[i]))
+			sorted[len++] = sorted[i];
+	for (size_t at = 0, some; at < len; at += some) {
+		if (len > 1 && !db_is_postgres(c->db) &&
+		    search_skip(c, column, sorted + at, len - at, found, &skip, err))
+			return -1;
+		at += skip;
+		some = MIN(len - at, (size_t)SEARCH_MAX);
+		if (some && search_some(c, column, sorted + at, some, found, err))
+			return -1;
+	}
+	return 0;
+}
+
+int db_select_in(struct db_conn *c, const struct type *t, const char *table, const char *column,
+		 const char *const *texts, size_t count, struct arena *arena, void **ret_items,
+		 size_t *ret_len, struct err *err)
+{
+	struct rows_found found = { .plan = plan_get(c->db, t), .table = table, .arena = arena };
+	int r = count ? select_by_search(c, column, texts, count, &found, err) : 0;
+
+	if (!r)
+		rows_give(&found, ret_items, ret_len);
+	free(found.items);
+	return r;
 }
 
 /* Only an id is shown: another argument may be a secret's hash. */

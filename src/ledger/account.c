@@ -142,7 +142,8 @@ int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t 
 		ledger_account_id(specs[i].kind, specs[i].org_id, specs[i].subject, id);
 		ids[i] = arena_strdup(arena, id);
 	}
-	if (in_select(c, IN_ACCOUNTS_ID, ids, count, arena, (void **)&there, &len, err) < 0)
+	if (db_select_in(c, &account_type, "accounts", "id", ids, count, arena, (void **)&there,
+			 &len, err) < 0)
 		return -1;
 	if (len)
 		qsort(there, len, sizeof(*there), by_id);
@@ -184,71 +185,4 @@ int ledger_account_get(struct db_conn *c, const char *id, struct arena *arena,
 {
 	return db_get(c, &account_type, "accounts", "WHERE id = $1", DB_ARGS(DB_TEXT(id)),
 		      arena, ret, err);
-}
-
-/* ---- lookups by many keys ---- */
-
-#define IN_1 "($1)"
-#define IN_8 "($1, $2, $3, $4, $5, $6, $7, $8)"
-/* clang-format off */
-#define IN_64 \
-	"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, " \
-	"$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, " \
-	"$33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, " \
-	"$49, $50, $51, $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64)"
-/* clang-format on */
-
-static const size_t in_sizes[] = { 1, 8, 64 };
-static const struct {
-	const struct type *type;
-	const char *table, *tails[ARRAY_LEN(in_sizes)];
-} in_columns[] = {
-	[IN_ACCOUNTS_ID] = { &account_type,
-			     "accounts",
-			     { "WHERE id IN " IN_1, "WHERE id IN " IN_8,
-			       "WHERE id IN " IN_64 } },
-	[IN_TRANSFERS_ID] = { &transfer_type,
-			      "transfers",
-			      { "WHERE id IN " IN_1, "WHERE id IN " IN_8,
-				"WHERE id IN " IN_64 } },
-	[IN_TRANSFERS_PENDING_ID] = { &transfer_type,
-				      "transfers",
-				      { "WHERE pending_id IN " IN_1,
-					"WHERE pending_id IN " IN_8,
-					"WHERE pending_id IN " IN_64 } },
-};
-
-int in_select(struct db_conn *c, enum in_column column, const char *const *texts, size_t count,
-	      struct arena *arena, void **ret_items, size_t *ret_len, struct err *err)
-{
-	const struct type *type = in_columns[column].type;
-	struct db_value values[64];
-	char *all = NULL;
-	size_t all_len = 0;
-
-	for (size_t at = 0; at < count;) {
-		size_t size = 0, left = count - at, len;
-		void *items;
-
-		while (size + 1 < ARRAY_LEN(in_sizes) && in_sizes[size] < left)
-			size++;
-		/* The last text fills up the places that are left: it is found once all the
-		 * same. */
-		for (size_t i = 0; i < in_sizes[size]; i++)
-			values[i] = DB_TEXT(texts[MIN(at + i, count - 1)]);
-		if (db_select(c, type, in_columns[column].table, in_columns[column].tails[size],
-			      (struct db_args){ values, in_sizes[size] }, arena, &items, &len,
-			      err) < 0)
-			return -1;
-		if (len && !all) /* the columns are unique: a row for each text, at most */
-			all = arena_array(arena, char, count * type->size);
-		if (len)
-			memcpy(all + all_len * type->size, items, len * type->size);
-		all_len += len;
-		assert(all_len <= count);
-		at += in_sizes[size];
-	}
-	*ret_items = all;
-	*ret_len = all_len;
-	return 0;
 }

@@ -14,7 +14,7 @@ struct audit_run {
 
 /* What the transfers say an account has. */
 struct sums {
-	int64_t debits_pending, debits_posted, credits_pending, credits_posted;
+	int64_t debits_pending, debits_posted, credits_pending, credits_posted, transfers;
 };
 
 static void found(struct audit_run *r, const char *fmt, ...) printf_like(2, 3);
@@ -61,6 +61,7 @@ static int sum_side(struct audit_run *r, const char *sql, bool debit, struct err
 		}
 		*(debit ? &s->debits_posted : &s->credits_posted) = db_int(rows, 1);
 		*(debit ? &s->debits_pending : &s->credits_pending) = db_int(rows, 2);
+		s->transfers += db_int(rows, 3);
 		r->audit.transfers += debit ? db_int(rows, 3) : 0;
 	}
 	return got;
@@ -85,6 +86,7 @@ static void check_account(struct audit_run *r, const struct account *a)
 	compare(r, a, "debits_pending", a->debits_pending, s->debits_pending);
 	compare(r, a, "credits_posted", a->credits_posted, s->credits_posted);
 	compare(r, a, "credits_pending", a->credits_pending, s->credits_pending);
+	compare(r, a, "transfers", a->transfers, s->transfers);
 	if ((limited || a->debits_must_not_exceed_credits) &&
 	    a->debits_posted + a->debits_pending > a->credits_posted)
 		found(r,
@@ -144,6 +146,13 @@ static int check_accounts(struct audit_run *r, struct err *err)
 
 /* ---- what must not be in the tables ---- */
 
+/* clang-format off */
+/* The number in `account`'s chain of a transfer that may not be there, or be another's. */
+#define NUMBER_OF(transfer, account) \
+	"CASE WHEN " transfer ".debit_account = " account " THEN " transfer ".debit_number " \
+	"WHEN " transfer ".credit_account = " account " THEN " transfer ".credit_number ELSE -1 END"
+/* clang-format on */
+
 /* Each gives the id of what is wrong and two numbers that say how. */
 static const struct {
 	const char *what, *sql;
@@ -158,6 +167,16 @@ static const struct {
 	  "> h.amount "
 	  "OR (t.kind <> 'post' AND t.amount <> h.amount) "
 	  "OR t.debit_account <> h.debit_account OR t.credit_account <> h.credit_account" },
+	{ "transfer does not follow the one before it on its account",
+	  "SELECT t.id, t.debit_number, t.credit_number FROM transfers t "
+	  "LEFT JOIN transfers d ON d.id = t.debit_prev "
+	  "LEFT JOIN transfers c ON c.id = t.credit_prev "
+	  "WHERE (t.debit_number > 1 AND t.debit_number <> 1 + " NUMBER_OF("d", "t.debit_account")
+	  ") OR (t.credit_number > 1 AND t.credit_number <> 1 + " NUMBER_OF("c", "t.credit_account")
+	  ")" },
+	{ "account names another newest transfer",
+	  "SELECT a.id, a.transfers, 0 FROM accounts a LEFT JOIN transfers t ON t.id = "
+	  "a.last_transfer WHERE a.transfers > 0 AND a.transfers <> " NUMBER_OF("t", "a.id") },
 	{ "transfer is between two currencies",
 	  "SELECT t.id, t.amount, 0 FROM transfers t JOIN accounts d ON d.id = t.debit_account "
 	  "JOIN accounts c ON c.id = t.credit_account WHERE d.currency <> c.currency" },
@@ -247,21 +266,22 @@ static void check_billed(struct audit_run *r, const struct billed *b)
 static int check_leases(struct audit_run *r, struct err *err)
 {
 	static const char sql[] =
+		"WITH moved (debit, credit, amount) AS (SELECT t.debit_account, "
+		"t.credit_account, CAST(SUM(t.amount) AS BIGINT) FROM transfers t JOIN accounts "
+		"e ON e.id = t.debit_account AND e.name LIKE 'escrow:%' "
+		"WHERE t.kind IN ('posted', 'post') GROUP BY t.debit_account, t.credit_account) "
 		"SELECT l.id, l.rate_uusd_h, l.fee_ppm, l.billed_ms, l.billed_uusd, "
 		"l.fee_uusd, COALESCE(a.credits_posted, 0), "
-		"COALESCE((SELECT CAST(SUM(t.amount) AS BIGINT) FROM transfers t WHERE "
-		"t.debit_account = a.id "
-		"AND t.credit_account = p.id AND t.kind IN ('posted', 'post')), 0), "
-		"COALESCE((SELECT CAST(SUM(t.amount) AS BIGINT) FROM transfers t WHERE "
-		"t.debit_account = a.id "
-		"AND t.credit_account = f.id AND t.kind IN ('posted', 'post')), 0) "
+		"COALESCE(mp.amount, 0), COALESCE(mf.amount, 0) "
 		"FROM leases l "
 		"LEFT JOIN accounts a ON a.org_id = l.org_id AND a.name = 'escrow:' || l.id "
 		"AND a.currency = $1 "
 		"LEFT JOIN accounts p ON p.org_id = l.provider_org_id AND p.name = 'provider' "
 		"AND p.currency = $1 "
 		"LEFT JOIN accounts f ON f.org_id IS NULL AND f.name = 'fee' AND f.currency = "
-		"$1";
+		"$1 "
+		"LEFT JOIN moved mp ON mp.debit = a.id AND mp.credit = p.id "
+		"LEFT JOIN moved mf ON mf.debit = a.id AND mf.credit = f.id";
 	cleanup_rows struct db_rows *rows = NULL;
 	int got;
 

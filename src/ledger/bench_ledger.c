@@ -17,11 +17,11 @@ struct bench {
 	uint64_t seed;
 };
 
-static double now_s(void)
+static double clock_s(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -85,7 +85,7 @@ static int run(struct bench *b, const char *url, double seconds, struct err *err
 {
 	struct db *db;
 	struct db_conn *c;
-	double start, spent = 0;
+	double start, start_cpu, spent = 0, cpu = 0;
 	int64_t posted = 0;
 	int applied;
 
@@ -99,16 +99,18 @@ static int run(struct bench *b, const char *url, double seconds, struct err *err
 		goto fail;
 	while (spent < seconds) {
 		make_batch(b);
-		start = now_s();
+		start = clock_s(CLOCK_MONOTONIC);
+		start_cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
 		if (db_tx(c, post_batch, b, err) < 0)
 			goto fail;
-		spent += now_s() - start;
+		spent += clock_s(CLOCK_MONOTONIC) - start;
+		cpu += clock_s(CLOCK_PROCESS_CPUTIME_ID) - start_cpu;
 		posted += b->batch;
 	}
 	printf("bench ledger store=%s value=%.0f unit=transfers/s batch=%" PRId64
-	       " accounts=%" PRId64 "\n",
+	       " accounts=%" PRId64 " cpu_us_each=%.1f\n",
 	       db_is_postgres(db) ? "postgres" : "sqlite", (double)posted / spent, b->batch,
-	       b->accounts);
+	       b->accounts, cpu * 1e6 / (double)posted);
 	db_conn_close(c);
 	db_close(db);
 	return 0;

@@ -13,8 +13,8 @@ int hold_get(struct db_conn *c, const char *id, struct arena *arena, struct hold
 		return -1;
 	if (!found || h.transfer.kind != TRANSFER_PENDING)
 		return err_set(err, ERR_NOT_FOUND, "no hold %.40s", id);
-	if (in_select(c, IN_TRANSFERS_PENDING_ID, &id, 1, arena, (void **)&enders, &len, err) <
-	    0)
+	if (db_select_in(c, &transfer_type, "transfers", "pending_id", &id, 1, arena,
+			 (void **)&enders, &len, err) < 0)
 		return -1;
 	h.is_open = !len;
 	h.ended_by = len ? enders[0].kind : TRANSFER_PENDING;
@@ -75,7 +75,7 @@ static int by_pending_id(const void *a, const void *b)
 		      ((const struct transfer *)b)->pending_id);
 }
 
-static int select_sorted(struct holding *h, enum in_column column, const char *const *ids,
+static int select_sorted(struct holding *h, const char *column, const char *const *ids,
 			 size_t len, int (*compare)(const void *, const void *),
 			 struct transfer **ret, size_t *ret_len, struct err *err)
 {
@@ -83,7 +83,8 @@ static int select_sorted(struct holding *h, enum in_column column, const char *c
 		*ret_len = 0;
 		return 0;
 	}
-	if (in_select(h->c, column, ids, len, h->arena, (void **)ret, ret_len, err) < 0)
+	if (db_select_in(h->c, &transfer_type, "transfers", column, ids, len, h->arena,
+			 (void **)ret, ret_len, err) < 0)
 		return -1;
 	if (*ret_len)
 		qsort(*ret, *ret_len, sizeof(**ret), compare);
@@ -103,7 +104,7 @@ static int find_made_before(struct holding *h, struct err *err)
 		ledger_id("hold", r->subject, r->number, r->ret_hold);
 		ids[i] = r->ret_hold;
 	}
-	if (select_sorted(h, IN_TRANSFERS_ID, ids, h->len, by_id, &there, &len, err) < 0)
+	if (select_sorted(h, "id", ids, h->len, by_id, &there, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < h->len && len; i++) {
 		const struct transfer key = { .id = ids[i] },
@@ -130,8 +131,8 @@ static int find_replaced(struct holding *h, struct err *err)
 	for (size_t i = 0; i < h->len; i++)
 		if (!h->done[i] && h->requests[i].replaces)
 			ids[count++] = h->requests[i].replaces;
-	if (select_sorted(h, IN_TRANSFERS_ID, ids, count, by_id, &holds, &hold_len, err) < 0 ||
-	    select_sorted(h, IN_TRANSFERS_PENDING_ID, ids, count, by_pending_id, &enders,
+	if (select_sorted(h, "id", ids, count, by_id, &holds, &hold_len, err) < 0 ||
+	    select_sorted(h, "pending_id", ids, count, by_pending_id, &enders,
 			  &ender_len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < h->len; i++) {

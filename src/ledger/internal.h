@@ -17,13 +17,6 @@ int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t 
 		    struct err *err) must_check;
 const struct account *account_find(const struct account *sorted, size_t len, const char *id);
 
-/* SELECT … WHERE <column> IN (texts): rows of the type into an arena array.  `texts` may repeat
- * and be in any order. */
-enum in_column { IN_ACCOUNTS_ID, IN_TRANSFERS_ID, IN_TRANSFERS_PENDING_ID };
-int in_select(struct db_conn *c, enum in_column column, const char *const *texts, size_t count,
-	      struct arena *arena, void **ret_items, size_t *ret_len,
-	      struct err *err) must_check;
-
 /* A hold and how it stands. */
 struct hold {
 	struct transfer transfer;

@@ -80,6 +80,11 @@ int ledger_post(struct db_conn *c, const struct transfer *transfers, size_t len,
 		struct err *err) must_check;
 int ledger_transfer_find(struct db_conn *c, const char *id, struct arena *arena,
 			 struct transfer *ret, bool *ret_found, struct err *err) must_check;
+/* The transfers in which an account of the organisation gives or takes, made in since_ms <= time <
+ * until_ms, oldest first, at most `max`. */
+int ledger_statement(struct db_conn *c, const char *org_id, int64_t since_ms, int64_t until_ms,
+		     int64_t max, struct arena *arena, struct transfer **ret, size_t *ret_len,
+		     struct err *err) must_check;
 /* Expires pending transfers whose time is over, at most `max`; how many were. */
 int ledger_expire(struct db_conn *c, int64_t now_ms, int max, int *ret_expired,
 		  struct err *err) must_check;

@@ -6,7 +6,9 @@
 /* An account that the call touches, and by how much. */
 struct touched {
 	const char *id;
-	struct account account;
+	struct account account; /* as it was read */
+	int64_t transfers; /* how many of the call */
+	const char *last_transfer;
 	int64_t debits_pending, debits_posted, credits_pending, credits_posted;
 };
 
@@ -21,6 +23,7 @@ struct posting {
 	const struct transfer **pending; /* for each of todo: what it ends, or NULL */
 	struct touched *accounts;	 /* sorted by id: two postings lock in the same order */
 	size_t account_count;
+	struct touched **sides; /* of todo[i]: [2 * i] the debit's, [2 * i + 1] the credit's */
 };
 
 static bool ends_hold(int kind)
@@ -113,20 +116,24 @@ static int drop_repeats(struct posting *p, const struct transfer *transfers, siz
 {
 	const struct transfer **sorted = arena_array(&p->arena, const struct transfer *, len);
 	const char **ids = arena_array(&p->arena, const char *, len);
-	bool *drop = arena_array(&p->arena, bool, len);
+	bool *drop = arena_array(&p->arena, bool, len), in_order = true;
 	struct transfer *there = NULL;
 	size_t there_len = 0;
 
 	for (size_t i = 0; i < len; i++) {
 		sorted[i] = &transfers[i];
-		ids[i] = transfers[i].id;
+		in_order = in_order && (!i || by_id(&transfers[i - 1], &transfers[i]) <= 0);
 	}
-	if (!p->known->ids_are_new && in_select(p->c, IN_TRANSFERS_ID, ids, len, &p->arena,
-						(void **)&there, &there_len, err) < 0)
+	if (!in_order)
+		qsort(sorted, len, sizeof(const struct transfer *), by_id_of);
+	for (size_t i = 0; i < len; i++)
+		ids[i] = sorted[i]->id;
+	if (!p->known->ids_are_new &&
+	    db_select_in(p->c, &transfer_type, "transfers", "id", ids, len, &p->arena,
+			 (void **)&there, &there_len, err) < 0)
 		return -1;
 	if (there_len)
 		qsort(there, there_len, sizeof(*there), by_id);
-	qsort(sorted, len, sizeof(const struct transfer *), by_id_of);
 	for (size_t i = 0; i < len; i++) {
 		const struct transfer *old = find(there, there_len, sorted[i]->id);
 
@@ -197,10 +204,10 @@ static int load_holds(struct posting *p, const struct transfer **ends, size_t le
 		*ret = arena_array(&p->arena, struct transfer, *ret_len);
 		memcpy(*ret, p->known->holds, *ret_len * sizeof(**ret));
 	} else {
-		if (in_select(p->c, IN_TRANSFERS_ID, ids, len, &p->arena, (void **)ret, ret_len,
-			      err) < 0 ||
-		    in_select(p->c, IN_TRANSFERS_PENDING_ID, ids, len, &p->arena,
-			      (void **)&enders, &ender_len, err) < 0)
+		if (db_select_in(p->c, &transfer_type, "transfers", "id", ids, len, &p->arena,
+				 (void **)ret, ret_len, err) < 0 ||
+		    db_select_in(p->c, &transfer_type, "transfers", "pending_id", ids, len,
+				 &p->arena, (void **)&enders, &ender_len, err) < 0)
 			return -1;
 		if (ender_len)
 			return err_set(err, ERR_CONFLICT, "hold %s has ended already: %s by %s",
@@ -283,9 +290,14 @@ static int resolve_holds(struct posting *p, struct err *err)
 
 /* ---- accounts ---- */
 
-static int by_text(const void *a, const void *b)
+struct side {
+	const char *id;
+	size_t at; /* in posting.sides */
+};
+
+static int side_by_id(const void *a, const void *b)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
+	return strcmp(((const struct side *)a)->id, ((const struct side *)b)->id);
 }
 
 static int touched_by_id(const void *a, const void *b)
@@ -300,45 +312,49 @@ static struct touched *touched_find(struct posting *p, const char *id)
 	return bsearch(&key, p->accounts, p->account_count, sizeof(key), touched_by_id);
 }
 
-static struct touched *touched_get(struct posting *p, const char *id)
+/* Each account once, whatever touches it. */
+static void list_accounts(struct posting *p)
 {
-	struct touched *t = touched_find(p, id);
+	size_t len = 2 * p->todo_len;
+	struct side *sides = arena_array(&p->arena, struct side, len);
 
-	assert(t);
-	return t;
+	for (size_t i = 0; i < p->todo_len; i++) {
+		sides[2 * i] = (struct side){ p->todo[i].debit_account, 2 * i };
+		sides[2 * i + 1] = (struct side){ p->todo[i].credit_account, 2 * i + 1 };
+	}
+	qsort(sides, len, sizeof(*sides), side_by_id);
+	p->accounts = arena_array(&p->arena, struct touched, len);
+	p->sides = arena_array(&p->arena, struct touched *, len);
+	for (size_t i = 0; i < len; i++) {
+		if (!i || !str_eq(sides[i - 1].id, sides[i].id))
+			p->accounts[p->account_count++].id = sides[i].id;
+		p->sides[sides[i].at] = &p->accounts[p->account_count - 1];
+	}
 }
 
 static int load_accounts(struct posting *p, struct err *err)
 {
-	const char **ids = arena_array(&p->arena, const char *, 2 * p->todo_len);
-	size_t count = 0, unknown = 0, found = 0;
+	const char **ids;
+	size_t unknown = 0, found = 0;
 	struct account *accounts = NULL;
 
-	for (size_t i = 0; i < p->todo_len; i++) {
-		ids[2 * i] = p->todo[i].debit_account;
-		ids[2 * i + 1] = p->todo[i].credit_account;
-	}
-	qsort(ids, 2 * p->todo_len, sizeof(const char *), by_text);
-	p->accounts = arena_array(&p->arena, struct touched, 2 * p->todo_len);
-	for (size_t i = 0; i < 2 * p->todo_len; i++)
-		if (!i || !str_eq(ids[i - 1], ids[i]))
-			p->accounts[count++].id = ids[i];
-	p->account_count = count;
+	list_accounts(p);
 	for (size_t i = 0; i < p->known->account_count; i++) {
 		struct touched *t = touched_find(p, p->known->accounts[i].id);
 
 		if (t)
 			t->account = p->known->accounts[i];
 	}
-	for (size_t i = 0; i < count; i++)
+	ids = arena_array(&p->arena, const char *, p->account_count);
+	for (size_t i = 0; i < p->account_count; i++)
 		if (!p->accounts[i].account.id)
 			ids[unknown++] = p->accounts[i].id;
-	if (unknown && in_select(p->c, IN_ACCOUNTS_ID, ids, unknown, &p->arena,
-				 (void **)&accounts, &found, err) < 0)
+	if (unknown && db_select_in(p->c, &account_type, "accounts", "id", ids, unknown,
+				    &p->arena, (void **)&accounts, &found, err) < 0)
 		return -1;
 	for (size_t i = 0; i < found; i++)
-		touched_get(p, accounts[i].id)->account = accounts[i];
-	for (size_t i = 0; i < count; i++)
+		touched_find(p, accounts[i].id)->account = accounts[i];
+	for (size_t i = 0; i < p->account_count; i++)
 		if (!p->accounts[i].account.id)
 			return err_set(err, ERR_NOT_FOUND, "no account %.40s",
 				       p->accounts[i].id);
@@ -353,11 +369,19 @@ static int add(int64_t *sum, int64_t amount, const struct touched *t, struct err
 	return 0;
 }
 
-static int apply(struct posting *p, const struct transfer *t, const struct transfer *pending,
-		 struct err *err)
+/* The transfer becomes the newest of the account's chain. */
+static void chain(struct touched *t, const char *id, int64_t *ret_number, const char **ret_prev)
 {
-	struct touched *debit = touched_get(p, t->debit_account),
-		       *credit = touched_get(p, t->credit_account);
+	*ret_prev = t->transfers ? t->last_transfer : t->account.last_transfer;
+	*ret_number = t->account.transfers + ++t->transfers;
+	t->last_transfer = id;
+}
+
+static int apply(struct posting *p, size_t i, struct err *err)
+{
+	struct transfer *t = &p->todo[i];
+	const struct transfer *pending = p->pending[i];
+	struct touched *debit = p->sides[2 * i], *credit = p->sides[2 * i + 1];
 
 	if (debit == credit)
 		return err_set_field(err, "credit_account",
@@ -369,6 +393,8 @@ static int apply(struct posting *p, const struct transfer *t, const struct trans
 			"%s is in %s and %s in %s: exchange needs a transfer in each",
 			debit->id, debit->account.currency, credit->id,
 			credit->account.currency);
+	chain(debit, t->id, &t->debit_number, &t->debit_prev);
+	chain(credit, t->id, &t->credit_number, &t->credit_prev);
 	if (t->kind == TRANSFER_PENDING)
 		return add(&debit->debits_pending, t->amount, debit, err) < 0 ||
 				       add(&credit->credits_pending, t->amount, credit, err) < 0
@@ -432,13 +458,16 @@ static int write_accounts(struct posting *p, struct err *err)
 	static const char sql[] =
 		"UPDATE accounts SET debits_pending = debits_pending + $2, debits_posted = "
 		"debits_posted + $3, "
-		"credits_pending = credits_pending + $4, credits_posted = credits_posted + $5 "
-		"WHERE id = $1 "
+		"credits_pending = credits_pending + $4, credits_posted = credits_posted + $5, "
+		"transfers = transfers + $6, last_transfer = $7 "
+		"WHERE id = $1 AND transfers = $8 "
 		"AND (debits_must_not_exceed_credits = 0 "
 		"OR debits_pending + $2 + debits_posted + $3 <= credits_posted + $5) "
 		"AND (credits_must_not_exceed_debits = 0 "
 		"OR credits_pending + $4 + credits_posted + $5 <= debits_posted + $3)";
-	struct db_value *values = arena_array(&p->arena, struct db_value, 5 * p->account_count),
+	enum { COLUMNS = 8 };
+	struct db_value *values =
+				arena_array(&p->arena, struct db_value, COLUMNS * p->account_count),
 			*v = values;
 	int64_t changed;
 
@@ -450,8 +479,11 @@ static int write_accounts(struct posting *p, struct err *err)
 		*v++ = DB_INT(t->debits_posted);
 		*v++ = DB_INT(t->credits_pending);
 		*v++ = DB_INT(t->credits_posted);
+		*v++ = DB_INT(t->transfers);
+		*v++ = DB_TEXT(t->last_transfer);
+		*v++ = DB_INT(t->account.transfers);
 	}
-	if (db_exec_batch(p->c, sql, values, 5, p->account_count, &changed, err) < 0)
+	if (db_exec_batch(p->c, sql, values, COLUMNS, p->account_count, &changed, err) < 0)
 		return -1;
 	/* Isolation keeps what was read; if not, the whole transaction starts again. */
 	if (changed != (int64_t)p->account_count)
@@ -485,7 +517,7 @@ static int post(struct posting *p, const struct transfer *transfers, size_t len,
 		return -1;
 	for (size_t i = 0; i < p->todo_len; i++) {
 		p->todo[i].created_ms = p->now_ms;
-		if (apply(p, &p->todo[i], p->pending[i], err) < 0)
+		if (apply(p, i, err) < 0)
 			return -1;
 	}
 	for (size_t i = 0; i < p->account_count; i++)
@@ -522,7 +554,8 @@ int ledger_transfer_find(struct db_conn *c, const char *id, struct arena *arena,
 	struct transfer *items;
 	size_t len;
 
-	if (in_select(c, IN_TRANSFERS_ID, &id, 1, arena, (void **)&items, &len, err) < 0)
+	if (db_select_in(c, &transfer_type, "transfers", "id", &id, 1, arena, (void **)&items,
+			 &len, err) < 0)
 		return -1;
 	if (len)
 		*ret = items[0];

@@ -22,6 +22,10 @@ static const struct field account_fields[] = {
 	FIELD_BOOL(struct account, credits_must_not_exceed_debits, COLUMN,
 		   "Its balance is never positive, holds included."),
 	FIELD_TIME(struct account, created_ms, COLUMN, "When it was opened."),
+	FIELD_INT(struct account, transfers, 0, INT64_MAX, 0, COLUMN | FIELD_HIDDEN,
+		  "How many transfers it takes part in."),
+	FIELD_ID(struct account, last_transfer, "tr", COLUMN_NULL | FIELD_HIDDEN,
+		 "The newest of them."),
 };
 TYPE(account, account, "An account of the ledger.");
 
@@ -43,6 +47,14 @@ static const struct field transfer_fields[] = {
 	FIELD_TIME(struct transfer, created_ms, COLUMN, "When it was made."),
 	FIELD_TIME(struct transfer, expires_ms, COLUMN,
 		   "When a hold ends by itself; absent: never."),
+	FIELD_INT(struct transfer, debit_number, 0, INT64_MAX, 0, COLUMN | FIELD_HIDDEN,
+		  "Its place among those of the account that gives, from 1."),
+	FIELD_INT(struct transfer, credit_number, 0, INT64_MAX, 0, COLUMN | FIELD_HIDDEN,
+		  "Its place among those of the account that takes, from 1."),
+	FIELD_ID(struct transfer, debit_prev, "tr", COLUMN_NULL | FIELD_HIDDEN,
+		 "The one before it, of the account that gives."),
+	FIELD_ID(struct transfer, credit_prev, "tr", COLUMN_NULL | FIELD_HIDDEN,
+		 "The one before it, of the account that takes."),
 };
 TYPE(transfer, transfer, "Money that moved, or is held. Never changed, never deleted.");
 

@@ -537,11 +537,15 @@ struct account {
 	int64_t debits_pending, debits_posted, credits_pending, credits_posted;
 	bool debits_must_not_exceed_credits, credits_must_not_exceed_debits;
 	int64_t created_ms;
+	int64_t transfers;         /* the chain of its transfers: how many, and the newest */
+	const char *last_transfer;
 };
 struct transfer {
 	const char *id, *debit_account, *credit_account, *pending_id, *code, *subject, *text;
 	int kind;
 	int64_t amount, created_ms, expires_ms;
+	int64_t debit_number, credit_number;   /* in the chain of either account, from 1 */
+	const char *debit_prev, *credit_prev;  /* the one before it there */
 };
 struct transfer_page { LIST(struct transfer) items; };
 extern const struct type account_type, transfer_type, transfer_page_type;

@@ -82,22 +82,29 @@ class Spec(BaseModel):
 
 async def hold(conn: asyncpg.Connection, org: str, replica: str, amount: int, now: int) -> str:
     """Sets the money for the first minutes aside, in two accounts and one transfer."""
-    customer = await conn.fetchval("SELECT id FROM accounts WHERE org_id = $1 AND name = 'customer' AND currency = 'USD'", org)
+    customer, before, number = await conn.fetchrow(
+        "SELECT id, last_transfer, transfers FROM accounts WHERE org_id = $1 AND name = 'customer' AND currency = 'USD' FOR UPDATE",
+        org,
+    )
     escrow, ident = new_id("ac"), new_id("tr")
     await conn.execute(
         "INSERT INTO accounts (id, org_id, name, currency, debits_must_not_exceed_credits, created_ms)"
         " VALUES ($1, NULL, $2, 'USD', 1, $3)", escrow, f"escrow:{replica}", now,
     )  # fmt: skip
     changed = await conn.execute(
-        "UPDATE accounts SET debits_pending = debits_pending + $2 WHERE id = $1"
-        " AND debits_pending + debits_posted + $2 <= credits_posted", customer, amount,
+        "UPDATE accounts SET debits_pending = debits_pending + $2, transfers = transfers + 1, last_transfer = $3 WHERE id = $1"
+        " AND debits_pending + debits_posted + $2 <= credits_posted", customer, amount, ident,
     )  # fmt: skip
     if changed != "UPDATE 1":
         raise HTTPException(402, "not enough money")
-    await conn.execute("UPDATE accounts SET credits_pending = credits_pending + $2 WHERE id = $1", escrow, amount)
     await conn.execute(
-        "INSERT INTO transfers (id, debit_account, credit_account, code, subject, kind, amount, created_ms)"
-        " VALUES ($1, $2, $3, 'hold', $4, 'pending', $5, $6)", ident, customer, escrow, replica, amount, now,
+        "UPDATE accounts SET credits_pending = credits_pending + $2, transfers = 1, last_transfer = $3 WHERE id = $1",
+        escrow, amount, ident,
+    )  # fmt: skip
+    await conn.execute(
+        "INSERT INTO transfers (id, debit_account, credit_account, code, subject, kind, amount, created_ms,"
+        " debit_number, credit_number, debit_prev) VALUES ($1, $2, $3, 'hold', $4, 'pending', $5, $6, $7, 1, $8)",
+        ident, customer, escrow, replica, amount, now, number + 1, before,
     )  # fmt: skip
     return ident
 

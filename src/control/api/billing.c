@@ -144,17 +144,10 @@ int op_org_transfers(struct control *c, struct db_conn *conn, struct call *call,
 {
 	const struct bill_query *q = call->in;
 	struct transfer_page *out = call->out;
-	void *items;
 
-	if (db_select(conn, &transfer_type, "transfers",
-		      "WHERE (debit_account IN (SELECT id FROM accounts WHERE org_id = $1) OR"
-		      " credit_account IN (SELECT id FROM accounts WHERE org_id = $1)) AND created_ms >= $2 AND created_ms < $3"
-		      " ORDER BY created_ms, id LIMIT $4",
-		      DB_ARGS(DB_TEXT(call->caller.org_id), DB_INT(q->since_ms),
-			      DB_INT(q->until_ms ? q->until_ms : control_now(c) + 1), DB_INT(ROWS_MAX + 1)),
-		      call->arena, &items, &out->items.len, err) < 0 ||
+	if (ledger_statement(conn, call->caller.org_id, q->since_ms, q->until_ms ? q->until_ms : control_now(c) + 1, ROWS_MAX + 1,
+			     call->arena, &out->items.items, &out->items.len, err) < 0 ||
 	    rows_check(out->items.len, err) < 0)
 		return -1;
-	out->items.items = items;
 	return 0;
 }

@@ -45,7 +45,11 @@ static int desired_changes(struct live *st, struct db_conn *conn, struct arena *
 	struct lease *leases;
 	size_t len;
 
-	if (db_select(conn, &lease_type, "leases", "WHERE worker_id = $1 AND desired_rev > $2 ORDER BY desired_rev LIMIT 100",
+	/* Two indexes, one for the living, which a new lease enters, and one for the ended. */
+	if (db_select(conn, &lease_type, "leases",
+		      "WHERE id IN (SELECT id FROM leases WHERE worker_id = $1 AND desired_rev > $2 AND state <> 'ended'"
+		      " UNION ALL SELECT id FROM leases WHERE worker_id = $1 AND desired_rev > $2 AND state = 'ended')"
+		      " ORDER BY desired_rev LIMIT 100",
 		      DB_ARGS(DB_TEXT(s->worker_id), DB_INT(s->rev)), a, (void **)&leases, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < len; i++) {

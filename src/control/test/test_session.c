@@ -76,10 +76,45 @@ static void test_limits(void **state)
 	sessions_free(s);
 }
 
+/* The one that expires first makes room, wherever it stands among its worker's; dropped ones leave the others found. */
+static void test_room(void **state)
+{
+	static const int64_t expires_ms[] = { 4000, 1000, 3000, 2000, 5000, 6000 };
+	struct sessions *s = sessions_new();
+	const uint8_t key[32] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_LEN(expires_ms); i++) {
+		const uint8_t theirs[EXCHANGE_SIZE] = { (uint8_t)i };
+		char id[16];
+
+		snprintf(id, sizeof(id), "ss_%zu", i);
+		assert_true(session_put(s, id, "wk_a", theirs, key, now_ms + expires_ms[i]));
+	}
+	assert_int_equal(sessions_count(s, "wk_a"), 4); /* 1000 and 2000 are gone */
+	sessions_expire(s, now_ms + 2999);
+	assert_int_equal(sessions_count(s, "wk_a"), 4);
+	sessions_expire(s, now_ms + 4000);
+	assert_int_equal(sessions_count(s, "wk_a"), 2);
+	for (uint8_t i = 0; i < 4; i++) { /* those that ended are no replays any more, as before */
+		const uint8_t theirs[EXCHANGE_SIZE] = { i };
+		char id[16];
+
+		snprintf(id, sizeof(id), "ss_again_%u", i);
+		assert_true(session_put(s, id, "wk_a", theirs, key, now_ms + 9000 + i));
+	}
+	assert_int_equal(sessions_count(s, "wk_a"), 4);
+	sessions_expire(s, now_ms + 9003);
+	assert_int_equal(sessions_count(s, "wk_a"), 0);
+	assert_int_equal(sessions_count(s, "wk_unknown"), 0);
+	session_drop_worker(s, "wk_unknown");
+	sessions_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nonces), cmocka_unit_test(test_nonces_random), cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_room),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

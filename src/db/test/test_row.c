@@ -254,6 +254,71 @@ static void many_at_once(void **state)
 	assert_full(&one);
 }
 
+static size_t found_of(struct test_store *s, const char *column, const char *const *texts,
+		       size_t len, struct arena *arena, struct thing **ret)
+{
+	struct err err;
+	void *items;
+	size_t found;
+
+	assert_ok(db_select_in(s->conn, &thing_type, "thing", column, texts, len, arena, &items,
+			       &found, &err));
+	*ret = items;
+	return found;
+}
+
+static void by_many_keys(void **state)
+{
+	static const char *const odd[] = { "a,b", "\"", "\\", "{}", "NULL", "it's", " x ", "\\\"" };
+	enum { THINGS = 300, ASKED = 2 * THINGS + 100 };
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	const char *asked[ASKED];
+	struct thing *found;
+	struct many m = { .len = THINGS };
+	struct err err;
+	int64_t sum = 0;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	test_store_run(s, "CREATE UNIQUE INDEX by_label ON thing (label) WHERE label IS NOT NULL;\n");
+	m.items = arena_array(&arena, struct thing, m.len);
+	for (size_t i = 0; i < m.len; i++) {
+		m.items[i] = full;
+		m.items[i].id = arena_printf(&arena, "th_%026zu", 2 * i + 2);
+		m.items[i].count = (int64_t)i;
+		m.items[i].label = i < ARRAY_LEN(odd) ? odd[i] : NULL;
+	}
+	assert_ok(db_tx(s->conn, insert_many, &m, &err));
+
+	/* Every second number is there; backwards, so in no order that helps. */
+	for (size_t i = 0; i < ASKED; i++)
+		asked[i] = arena_printf(&arena, "th_%026zu", (size_t)ASKED - i);
+	assert_int_equal(found_of(s, "id", asked, ASKED, &arena, &found), THINGS);
+	for (size_t i = 0; i < THINGS; i++)
+		sum += found[i].count;
+	assert_int_equal(sum, THINGS * (THINGS - 1) / 2);
+	assert_string_equal(found[0].note, full.note);
+	/* All newer than the table, all older, none. */
+	assert_int_equal(found_of(s, "id", asked, 100, &arena, &found), 0);
+	asked[0] = "th_";
+	asked[1] = "";
+	assert_int_equal(found_of(s, "id", asked, 2, &arena, &found), 0);
+	assert_int_equal(found_of(s, "id", NULL, 0, &arena, &found), 0);
+	assert_non_null(found);
+	/* The same often. */
+	for (size_t i = 0; i < 70; i++)
+		asked[i] = m.items[i % 2].id;
+	assert_int_equal(found_of(s, "id", asked, 70, &arena, &found), 2);
+	assert_int_equal(found_of(s, "id", asked, 1, &arena, &found), 1);
+	assert_string_equal(found[0].label, odd[0]);
+	/* By another column, which may be NULL, and texts that mean something elsewhere. */
+	assert_int_equal(found_of(s, "label", odd, ARRAY_LEN(odd), &arena, &found),
+			 ARRAY_LEN(odd));
+	assert_int_equal(found_of(s, "label", (const char *const[]){ "\\\"" }, 1, &arena, &found), 1);
+	assert_int_equal(found[0].count, ARRAY_LEN(odd) - 1);
+}
+
 static void broken_columns(void **state)
 {
 	static const struct {
@@ -288,6 +353,7 @@ int main(void)
 		TEST_BOTH(all_kinds),
 		TEST_BOTH(get_and_update),
 		TEST_BOTH(many_at_once),
+		TEST_BOTH(by_many_keys),
 		TEST_BOTH(broken_columns),
 	};
 

@@ -97,6 +97,16 @@ static const struct {
 	  "the provider's share is" },
 	{ "DELETE FROM transfers WHERE code = 'fee' AND subject = '" LEASE "';\n",
 	  "fee 6000, but its transfers make 0" },
+	{ "DELETE FROM transfers WHERE code = 'fee' AND subject = '" LEASE "';\n",
+	  "transfers is" },
+	{ "DELETE FROM transfers WHERE code = 'fee' AND subject = '" LEASE "';\n",
+	  "does not follow the one before it" },
+	{ "UPDATE transfers SET debit_number = debit_number + 1 WHERE debit_number > 2;\n",
+	  "does not follow the one before it" },
+	{ "UPDATE transfers SET credit_prev = id WHERE credit_number = 2;\n",
+	  "does not follow the one before it" },
+	{ "UPDATE accounts SET last_transfer = NULL WHERE name = 'provider';\n",
+	  "names another newest transfer" },
 };
 
 struct fault {
