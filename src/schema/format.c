@@ -120,6 +120,17 @@ static void add_object(const struct type *t, const void *value, struct strbuf *o
 		strbuf_addc(out, '-');
 }
 
+
+void number_format(const struct field *f, int64_t v, struct strbuf *out)
+{
+	if (f->kind == KIND_MONEY)
+		add_money(v, out);
+	else if (f->kind == KIND_PPM)
+		add_ppm(v, out);
+	else
+		add_int(f, v, out);
+}
+
 void field_format(const struct field *f, const void *at, struct strbuf *out)
 {
 	if (!at || field_is_absent(f, at)) {

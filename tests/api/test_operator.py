@@ -198,6 +198,11 @@ def checked(tmp_path: Path, text: str, env: dict[str, str] | None = None) -> sub
         ("[store]\ndatabase = mysql://x\n", None, ["database", "mysql"]),
         ("[store]\nblobs = s3://x\n", None, ["blobs"]),
         ("[server]\nproduction = yes\npublic_url = http://tes.example.org\n", None, ["public_url", "https"]),
+        ("[server]\nlisten_address = localhost\n", 2, ["listen_address", "localhost", "127.0.0.1"]),
+        ("[server]\n\npublic_url = tes.example.org\n", 3, ["public_url", "tes.example.org", "https://"]),
+        ("[server]\ntls_cert = /nowhere.pem\ntls_key = /etc/hostname\n", 2, ["tls_cert", "/nowhere.pem"]),
+        ("[server]\ntls_key = /etc/hostname\ntls_cert = /etc/hostname\n", 3, ["tls_cert", "PEM"]),
+        ("[zebra]\n", 1, ["zebra", "[server] [store] [log] [network] [limits]"]),
     ],
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, text: str, line: int | None, words: list[str]) -> None:
@@ -230,6 +235,19 @@ def test_the_printed_configuration_is_a_valid_one(tmp_path: Path) -> None:
     assert given != printed
     done = checked(tmp_path, given)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["dance", "run --bogus", "run now", "run -c", "run --conf tesd.conf", "check-config x", "migrate --dry-run", "backup",
+     "backup a b", "openapi x"],
+)  # fmt: skip
+def test_words_that_are_not_understood_start_nothing(tmp_path: Path, words: str) -> None:
+    """Least of all a server on a store that nobody meant."""
+    env = os.environ | {"TES_STORE_DATABASE": f"sqlite:{tmp_path}/made.db", "TES_SERVER_LISTEN_PORT": "0"}
+    done = subprocess.run([program("tesd"), *words.split()], capture_output=True, text=True, check=False, env=env, timeout=20)
+    assert done.returncode == 2 and done.stderr.startswith("tesd: ") and not done.stdout, done
+    assert not list(tmp_path.iterdir())
 
 
 def test_words_that_are_no_commands() -> None:
