@@ -135,6 +135,12 @@ static int dispatch(struct cli *cli, size_t len, const char *const *argv)
 	if (str_eq(name, "--version"))
 		name = "version";
 	c = command_find(name);
+	if (!c && name[0] == '-') {
+		err_set(&err, ERR_INVALID, "flags stand after the command: tes COMMAND %.40s",
+			name);
+		say_error(cli, &err);
+		return EXIT_USAGE;
+	}
 	if (!c)
 		return unknown_command(cli, name);
 	if (args_parse(c, argv + 1, len ? len - 1 : 0, &args, &err) < 0) {

@@ -42,7 +42,7 @@ static const struct flag offers_flags[] = {
 	END,
 };
 static const struct flag quote_flags[] = {
-	{ "offer", 0, VALUE_TEXT, false, "OFFER", "offer", NULL, "From this offer; else from the best." },
+	{ "offer", 0, VALUE_TEXT, false, "OFFER", NULL, NULL, "From this offer; else from the best." },
 	END,
 };
 static const struct flag run_flags[] = {
@@ -75,7 +75,7 @@ static const struct flag ls_flags[] = {
 static const struct flag logs_flags[] = {
 	{ "follow", 'f', VALUE_NONE, false, NULL, NULL, NULL, "Go on until it has ended." },
 	{ "since", 0, VALUE_SINCE, false, "TIME", "since_ms", NULL, "Only what is newer: 10m, a day or a time." },
-	{ "lease", 0, VALUE_TEXT, false, "LEASE", "lease", NULL, "Of this attempt; else of the last." },
+	{ "lease", 0, VALUE_TEXT, false, "LEASE", NULL, NULL, "Of this attempt; else of the last." },
 	END,
 };
 static const struct flag results_flags[] = {
@@ -89,7 +89,7 @@ static const struct flag bill_flags[] = {
 };
 static const struct flag events_flags[] = {
 	{ "follow", 'f', VALUE_NONE, false, NULL, NULL, NULL, "Go on with what happens from now on." },
-	{ "subject", 0, VALUE_TEXT, false, "ID", "subject", NULL, "Only about this workload, lease, worker or key." },
+	{ "subject", 0, VALUE_TEXT, false, "ID", NULL, NULL, "Only about this workload, lease, worker or key." },
 	{ "limit", 0, VALUE_NUMBER, false, "N", "limit", NULL, "Events to show, at most." },
 	{ "after", 0, VALUE_NUMBER, false, "NUMBER", "after", NULL, "Only those with a higher number." },
 	END,
