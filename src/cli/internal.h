@@ -121,6 +121,7 @@ struct cli {
 	struct arena arena;
 	struct http_client *http;
 	const char *url, *key; /* key NULL: not logged in */
+	const char *ca_file;   /* certificates to trust; NULL: the system's */
 	bool json;
 	bool tty_out, tty_err;
 	bool color_out, color_err;
@@ -137,13 +138,16 @@ void interrupt_catch(void);
 /* ---- login file (login_file.c) ------------------------------------------------------------ */
 
 struct login_file {
-	const char *url, *key;
+	const char *url, *key, *ca_file;
 };
 char *login_path(struct arena *arena); /* ~/.config/tes/config */
 /* Absent: both empty. */
 int login_read(const char *path, struct arena *arena, struct login_file *ret,
 	       struct err *err) must_check;
 int login_write(const char *path, const struct login_file *login, struct err *err) must_check;
+/* A file of certificates that can be read; its absolute path. */
+int ca_file_check(const char *path, struct arena *arena, const char **ret,
+		  struct err *err) must_check;
 /* A base URL as it is stored: http(s), no '/' at its end. */
 int url_check(const char *url, struct arena *arena, const char **ret,
 	      struct err *err) must_check;

@@ -34,6 +34,7 @@ static const struct flag login_flags[] = {
 	{ "key", 0, VALUE_TEXT, false, "KEY", NULL, NULL, "API key; \"-\" reads it from standard input. Neither --key nor --email: it is asked for." },
 	{ "email", 0, VALUE_TEXT, false, "EMAIL", NULL, NULL, "Make a key with mail address and password; the password is asked for, or read from standard input." },
 	{ "org", 0, VALUE_TEXT, false, "ORG", NULL, NULL, "Organisation, for members of several." },
+	{ "ca-file", 0, VALUE_FILE, false, "FILE", NULL, NULL, "Certificates to trust, in PEM, where the server's comes from an authority of your own." },
 	END,
 };
 static const struct flag offers_flags[] = {
@@ -115,7 +116,7 @@ static const char *const keys_actions[] = { "create", "revoke", NULL };
 
 const struct command commands[] = {
 	{ "login", "[--url URL] [--key KEY | --email EMAIL]", "Say which network to use, and prove who you are.",
-	  "The key is checked, then kept in ~/.config/tes/config (XDG_CONFIG_HOME), readable by you alone. TES_URL and TES_KEY win over that file.",
+	  "The key is checked, then kept in ~/.config/tes/config (XDG_CONFIG_HOME), readable by you alone. TES_URL, TES_KEY and TES_CA_FILE win over that file.",
 	  WORDS_NONE, { login_flags }, NULL, NULL, cmd_login },
 	{ "logout", "", "Forget the key.", "The key itself stays valid: `tes keys revoke` ends it.", WORDS_NONE, { NULL }, NULL, NULL, cmd_logout },
 	{ "whoami", "", "Show who the key belongs to and what it may do.", NULL, WORDS_NONE, { NULL }, NULL, NULL, cmd_whoami },
