@@ -5,6 +5,8 @@
 #include "jail/jail.h"
 
 #include <errno.h>
+#include <linux/capability.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,6 +129,18 @@ static void check_engine(struct checks *cs)
 	told(cs, "engine", CHECK_OK, NULL, "%s %s", cs->engine.engine, cs->engine.version);
 }
 
+/* Whether /proc shows the files that a container holds open (proc(5), ptrace access mode). */
+static bool sees_open_files(void)
+{
+	cleanup_strbuf struct strbuf status = STRBUF_INIT;
+	const char *line;
+
+	if (file_read("/proc/self/status", 64 << 10, &status, NULL) < 0)
+		return false;
+	line = strstr(status.buf, "\nCapEff:");
+	return line && strtoull(line + strlen("\nCapEff:"), NULL, 16) >> CAP_SYS_PTRACE & 1;
+}
+
 static void check_limits(struct checks *cs)
 {
 	const struct runtime_info *e = &cs->engine;
@@ -143,6 +157,9 @@ static void check_limits(struct checks *cs)
 	else if (!e->swap_limit)
 		told(cs, "limits", CHECK_WARNING, "boot with swapaccount=1, or without swap",
 		     "memory, CPU and processes are limited, swap is not");
+	else if (!e->storage_limit && !sees_open_files())
+		told(cs, "limits", CHECK_WARNING, "run as root with CAP_SYS_PTRACE, as the unit that ships does",
+		     "disk use is watched, but not of files that a workload removes and holds open");
 	else
 		told(cs, "limits", CHECK_OK, NULL, "memory, CPU and processes are limited%s",
 		     e->storage_limit ? ", disk too" : "; disk use is watched");
