@@ -219,7 +219,7 @@ static void check_gpu(struct checks *cs)
 	     "%" PRId64 " threads, %" PRId64 " MiB of memory, %zu GPUs on offer",
 	     inv.cpu_threads, inv.memory_mib, inv.devices.len);
 	for (size_t i = 0; i < problems.len && cs->count < CHECKS_MAX - 2; i++)
-		told(cs, "hardware", CHECK_WARNING, "needed only to rent out what it names",
+		told(cs, "hardware", CHECK_WARNING, "mend it if what it names is to be rented out",
 		     "%s", problems.items[i]);
 	if (inv.devices.len && !inv.devices.items[0].simulated && cs->engine.engine[0] &&
 	    !cs->engine.cdi && !cs->engine.nvidia)
