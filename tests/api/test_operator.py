@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Network
 from harness import GIVE_UP, SqliteStore, Tesd, in_parallel, program, send, wait_for
+from worker import SimWorker
 
 GENESIS = ""
 
@@ -333,9 +334,38 @@ def test_admin_lists(net: Network) -> None:
     done = net.tesd.run("admin", "org", "create", "customer")
     assert done.returncode == 1 and "already" in done.stderr
     done = net.tesd.run("admin", "worker", "block", workers[0]["id"])
-    assert done.returncode == 1 and "--why" in done.stderr
+    assert done.returncode == 2 and "--why" in done.stderr
     done = net.tesd.run("admin", "worker", "block", "wk_" + "0" * 26, "--why", "x")
     assert done.returncode == 1 and "no worker" in done.stderr
     done = net.tesd.run("admin", "user", "create", "bob@example.org", "--org", "customer", "--password-stdin", stdin="short\n")
     assert done.returncode == 1 and "8" in done.stderr
     assert json.loads(net.tesd.run("admin", "audit", "--json").stdout)["ok"]
+
+
+def test_workers_by_name_and_by_the_beginning_of_their_ids(net: Network) -> None:
+    name = "attic"
+    worker = SimWorker(net.tesd.url).start(net.provider.join_token(), name)
+    net.workers.append(worker)
+    for ref in (name, worker.worker_id[:-3], worker.worker_id):
+        assert net.tesd.admin("worker", "block", ref, "--why", "tried")["blocked"]
+        assert not net.tesd.admin("worker", "unblock", ref)["blocked"]
+    net.worker()
+    done = net.tesd.run("admin", "worker", "block", "wk_0", "--why", "x")
+    assert done.returncode == 1 and "several workers" in done.stderr, done
+    done = net.tesd.run("admin", "worker", "block", "wk_zzz", "--why", "x")
+    assert done.returncode == 1 and "worker list" in done.stderr, done
+    for words in (["worker", "block", name], ["worker"], ["org", "creat", "x"], ["org", "list", "--colour"]):
+        done = net.tesd.run("admin", *words)
+        assert done.returncode == 2 and done.stderr.startswith("tesd: "), done
+
+
+def test_lists_are_for_people_on_a_terminal_and_for_programs_elsewhere(net: Network) -> None:
+    worker = net.worker()
+    plain = net.tesd.run("admin", "worker", "list").stdout
+    assert plain.split("\t")[0] == worker.worker_id and "\x1b" not in plain
+    shown = subprocess.run(
+        ["script", "-qec", f"{program('tesd')} admin -c {net.tesd.config} worker list", "/dev/null"],
+        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
+    ).stdout.splitlines()  # fmt: skip
+    assert shown[0].split()[:3] == ["id", "name", "org_id"] and shown[1].startswith(worker.worker_id)
+    assert shown[0].index("org_id") == shown[1].index("or_")
