@@ -38,6 +38,8 @@ f=$(complete -p tes | sed 's/.*-F \\([^ ]*\\).*/\\1/')
     assert out.split() == ["results"]
     out = shell("bash", complete + 'COMP_WORDS=(tes run --ma); COMP_CWORD=2; $f tes --ma run; echo "${COMPREPLY[@]}"', "-uec")
     assert {"--max-price", "--max-duration"} <= {w.rstrip("=") for w in out.split()}
+    out = shell("bash", complete + 'COMP_WORDS=(tes offers --sort = pr); COMP_CWORD=4; $f tes pr =; echo "${COMPREPLY[@]}"', "-uec")
+    assert out.split() == ["price"]
 
 
 def test_zsh(cli: Cli, tmp_path: Path) -> None:
