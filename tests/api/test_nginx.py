@@ -117,6 +117,9 @@ def test_streams_are_not_held_back(front: Front) -> None:
 def test_what_nginx_refuses_is_a_problem_too(front: Front) -> None:
     big = front.send("POST", "/v1/workloads", b"x" * (2 << 20), **{"Content-Type": "application/json"}).problem(413, "too_large")
     assert str(2 << 20) in big["detail"]
+    front.send("GET", "/v1/offers", **{"X-Long": "x" * 20000}).problem(431, "too_large")
+    front.send("GET", "/v1/offers?region=" + "x" * 20000).problem(400, "invalid")
+    front.send("GET", "/v1/offers", Host="a b").problem(400, "invalid")
     body = b'{"email":"nobody@example.org","password":"not a password"}'
     for _ in range(40):
         answer = front.send("POST", "/v1/login", body, **{"Content-Type": "application/json"})
