@@ -349,6 +349,9 @@ static int credit(struct args *a, struct err *err)
 		return -1;
 	if (x.transfer.amount <= 0)
 		return err_set_field(err, "AMOUNT", "%s is not more than 0; a correction is a new transfer", word(a, 2));
+	money_format(LEDGER_AMOUNT_MAX, balance);
+	if (x.transfer.amount > LEDGER_AMOUNT_MAX)
+		return err_set_field(err, "AMOUNT", "$%.40s is more than $%s, the most of one transfer", word(a, 2), balance);
 	if (a->id && !id_valid(a->id, "tr"))
 		return err_set_field(err, "--id", "\"%.40s\" is not a transfer id", a->id);
 	x.transfer.kind = TRANSFER_POSTED;
@@ -379,8 +382,11 @@ static int token_create(struct args *a, struct err *err)
 {
 	struct token_arg x = { .a = a, .ttl_ms = DAY_MS };
 
-	if (org_find(a, a->org, &x.org, err) < 0 || (a->ttl && duration_parse(a->ttl, &x.ttl_ms, err) < 0) ||
-	    db_tx(a->conn, token_tx, &x, err) < 0)
+	if (org_find(a, a->org, &x.org, err) < 0 || (a->ttl && duration_parse(a->ttl, &x.ttl_ms, err) < 0))
+		return -1;
+	if (x.ttl_ms < SECOND_MS || x.ttl_ms > 366 * DAY_MS)
+		return err_set_field(err, "--ttl", "%.40s is out of range: give 1s to 366d", a->ttl);
+	if (db_tx(a->conn, token_tx, &x, err) < 0)
 		return -1;
 	print_value(a, &join_token_type, &x.token, x.token.secret);
 	return 0;

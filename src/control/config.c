@@ -87,6 +87,24 @@ static int pem_check(const char *key, const char *path, struct err *err)
 	return strstr(text.buf, "-----BEGIN ") ? 0 : err_set_field(err, key, "%.100s holds no PEM: it begins with -----BEGIN", path);
 }
 
+/* One that is not there yet is made at the first start. */
+static int secret_key_check(const char *path, struct err *err)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	struct err why = { 0 };
+	unsigned char key[sizeof(((struct control *)NULL)->secret_key)];
+	struct slice s;
+
+	if (file_read(path, 4096, &text, &why) < 0)
+		return why.code == ERR_NOT_FOUND ? 0 : err_set_field(err, "store.secret_key_file", "%s", why.text);
+	s = slice_trim((struct slice){ text.buf, text.len });
+	text.buf[s.ptr - text.buf + s.len] = '\0';
+	if (hex_parse(s.ptr, key, sizeof(key)) < 0)
+		return err_set_field(err, "store.secret_key_file", "%.100s is not a key: 64 hexadecimal digits", path);
+	explicit_bzero(key, sizeof(key));
+	return 0;
+}
+
 static int server_check(const struct control_config *c, struct err *err)
 {
 	if (!is_address(c->listen_address))
@@ -123,6 +141,8 @@ static int config_check(const void *filled, struct err *err)
 		return err_set_field(err, "store.database", "\"%.60s\" is neither sqlite:PATH nor postgres://…", c->database);
 	if (!str_starts(c->blobs, "file:"))
 		return err_set_field(err, "store.blobs", "\"%.60s\" is not file:DIRECTORY", c->blobs);
+	if (secret_key_check(c->secret_key_file, err) < 0)
+		return -1;
 	if (c->production && str_starts(c->public_url, "http://") && !str_starts(c->public_url, "http://127."))
 		return err_set_field(err, "server.public_url", "is not https, and production is set: keys would cross the network in the clear");
 	return 0;

@@ -203,6 +203,7 @@ def checked(tmp_path: Path, text: str, env: dict[str, str] | None = None) -> sub
         ("[server]\n\npublic_url = tes.example.org\n", 3, ["public_url", "tes.example.org", "https://"]),
         ("[server]\ntls_cert = /nowhere.pem\ntls_key = /etc/hostname\n", 2, ["tls_cert", "/nowhere.pem"]),
         ("[server]\ntls_key = /etc/hostname\ntls_cert = /etc/hostname\n", 3, ["tls_cert", "PEM"]),
+        ("[store]\nsecret_key_file = /etc/hostname\n", 2, ["secret_key_file", "/etc/hostname", "64 hexadecimal"]),
         ("[zebra]\n", 1, ["zebra", "[server] [store] [log] [network] [limits]"]),
     ],
 )
@@ -352,6 +353,12 @@ def test_workers_by_name_and_by_the_beginning_of_their_ids(net: Network) -> None
     net.worker()
     done = net.tesd.run("admin", "worker", "block", "wk_0", "--why", "x")
     assert done.returncode == 1 and "several workers" in done.stderr, done
+    for words, said in (
+        (["credit", "customer", "99999999999"], "more than $1000000000.00"),
+        (["join-token", "create", "--org", "provider", "--ttl", "0s"], "1s to 366d"),
+    ):
+        done = net.tesd.run("admin", *words)
+        assert done.returncode == 1 and said in done.stderr, done
     done = net.tesd.run("admin", "worker", "block", "wk_zzz", "--why", "x")
     assert done.returncode == 1 and "worker list" in done.stderr, done
     for words in (["worker", "block", name], ["worker"], ["org", "creat", "x"], ["org", "list", "--colour"]):
