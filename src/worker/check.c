@@ -229,6 +229,15 @@ static void check_gpu(struct checks *cs)
 }
 
 /* A container is made, started and removed. */
+/* A directory as inputs have one, which the engine must see by the same path; NULL: not joined yet. */
+static const char *inputs_dir_make(struct checks *cs, char path[static 4096])
+{
+	const char *state_dir = cs->args->config->state_dir;
+
+	snprintf(path, 4096, "%s/check", state_dir);
+	return access(state_dir, W_OK) == 0 && (mkdir(path, 0755) == 0 || errno == EEXIST) ? path : NULL;
+}
+
 static void check_container(struct checks *cs)
 {
 	struct resources r = { .cpu_milli = 100, .memory_mib = 64, .disk_mib = 64 };
@@ -239,6 +248,7 @@ static void check_container(struct checks *cs)
 		.lease = lease, .generation = 1, .env = &none, .secrets = &none, .resources = &r
 	};
 	struct err err = { 0 };
+	char path[4096];
 	int rc;
 
 	if (!cs->rt || !cs->engine.engine[0] || str_empty(cs->args->image)) {
@@ -248,6 +258,7 @@ static void check_container(struct checks *cs)
 		return;
 	}
 	id_make("le", now_ms_get(), &random_system, lease);
+	spec.inputs_dir = inputs_dir_make(cs, path);
 	rc = runtime_image(cs->rt, cs->args->image, NULL, NULL, NULL, NULL, image, digest,
 			   &err);
 	if (rc == 0) {
@@ -267,9 +278,13 @@ static void check_container(struct checks *cs)
 			rc = -1;
 		}
 	}
+	if (spec.inputs_dir)
+		rmdir(spec.inputs_dir);
 	if (rc < 0)
 		told(cs, "container", CHECK_FAILED,
-		     "try it with the engine's own command line, and read the engine's log",
+		     strstr(err.text, "bind source") || strstr(err.text, "statfs")
+			     ? "the engine sees other files than this program (a snap, a virtual machine, a private /tmp?): set [worker] state_dir to a path of both"
+			     : "try it with the engine's own command line, and read the engine's log",
 		     "%s", err.text);
 	else
 		told(cs, "container", CHECK_OK, NULL,

@@ -104,7 +104,7 @@ static int price_cap(struct control *c, struct db_conn *conn, struct call *call,
 	if (scheduler_explain(c, conn, &r, call->arena, &why, err) < 0)
 		return -1;
 	return err_set_field(err, "max_price_uusd_h",
-			     "is not given and nothing matches now (%s): give one to wait for an offer", why.summary);
+			     "is not given and nothing matches now (%s): give one (tes run --max-price, or max_price in a job file) to wait for an offer", why.summary);
 }
 
 static int inputs_check(struct db_conn *conn, const struct call *call, const struct workload_spec *spec, struct err *err)
