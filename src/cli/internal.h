@@ -313,6 +313,7 @@ struct progress_view {
 	int64_t drawn_ms, said_ms; /* monotonic */
 	char said[640];		   /* the last line */
 	char lease[ID_SIZE];	   /* whose placement was told */
+	bool over;		   /* that attempt is; what still comes of it is old news */
 	int state;		   /* -1: none yet */
 	bool unreachable;
 };

@@ -214,6 +214,36 @@ static void test_wait(void **state)
 	fake_stop(f);
 }
 
+#define STATE_OF(lease)                                                                       \
+	"{\"state\":\"preparing\",\"exit_code\":-1,\"lease\":\"" lease "\",\"worker\":\"wk_" lease \
+	"\",\"rate_uusd_h\":120000}"
+
+/* What still comes of an attempt that is over does not look like a new one. */
+static void test_wait_for_another_attempt(void **state)
+{
+	static const struct step steps[] = {
+		{ { "POST /v1/workloads" },
+		  JSON_HEAD("201 Created") WORKLOAD("pending", "-1") },
+		{ { "/logs?follow=true" },
+		  STREAM_HEAD EVENT("1", "state", STATE_OF("1")) EVENT(
+			  "2", "state",
+			  "{\"state\":\"pending\",\"reason_text\":\"no image\",\"exit_code\":-1}")
+			  EVENT("3", "state", STATE_OF("1")) EVENT("4", "state", STATE_OF("2"))
+				  EVENT("", "end", "{}") },
+		{ { "GET /v1/workloads/" WL " HTTP" },
+		  JSON_HEAD("200 OK") WORKLOAD("succeeded", "0") },
+	};
+	struct fake *f = START(steps);
+	struct outcome o;
+
+	TES(f, &o, "run", "--image", "debian:12", "--wait");
+	assert_int_equal(o.status, 0);
+	expect_text(o.errout.buf, "placed on wk_1 at $0.12/h\npreparing\ntrying again: no image\n"
+				  "placed on wk_2 at $0.12/h\npreparing\nsucceeded");
+	outcome_release(&o);
+	fake_stop(f);
+}
+
 static void test_wait_without_status(void **state)
 {
 	static const struct step steps[] = {
@@ -454,6 +484,7 @@ int main(void)
 		cmocka_unit_test(test_usage_words),
 		cmocka_unit_test(test_beginnings),
 		cmocka_unit_test(test_wait),
+		cmocka_unit_test(test_wait_for_another_attempt),
 		cmocka_unit_test(test_wait_without_status),
 		cmocka_unit_test_setup_teardown(test_download, dir_setup, dir_teardown),
 		cmocka_unit_test_setup_teardown(test_download_hostile, dir_setup, dir_teardown),
