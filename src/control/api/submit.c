@@ -229,7 +229,7 @@ static int group_hold(struct group *g, struct db_conn *conn, struct arena *a, st
 			continue;
 		again = true;
 		money_format(holds[i].ret_missing, missing);
-		err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s: %s USD more is needed: deposit at least that",
+		err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s of it: $%s more is needed: deposit at least that",
 			hold_duration_ms(g->c, s->spec) / SECOND_MS, missing);
 	}
 	return again ? err_set(err, ERR_RETRY, "some cannot pay") : 0;
