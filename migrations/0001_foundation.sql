@@ -176,6 +176,7 @@ CREATE TABLE workloads (
 CREATE INDEX workloads_by_org ON workloads (org_id, id);
 CREATE INDEX workloads_by_name ON workloads (name, id);
 CREATE INDEX workloads_living ON workloads (org_id, id) WHERE ended_ms = 0;
+CREATE INDEX workloads_removed ON workloads (removed_ms) WHERE removed_ms > 0;
 CREATE INDEX workloads_by_end ON workloads (ended_ms) WHERE ended_ms > 0;
 
 -- The secrets of a workload's specification, sealed with the server's key and read only for its worker.

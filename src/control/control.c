@@ -68,6 +68,16 @@ void control_close(struct control *c)
 	free(c);
 }
 
+bool duty_passes_over(struct control *c, const char *duty, const char *id, struct err *err)
+{
+	if (err->code == ERR_UNAVAILABLE)
+		return false;
+	metrics_count(c, "duty_passed_over_total", 1);
+	log_err(LOG_ERROR, err, "passed over, and tried again in the next round", "duty", duty, "id", id, NULL);
+	err_clear(err);
+	return true;
+}
+
 const struct duty duties[] = {
 	{ "scheduler", scheduler_round },
 	{ "faults", faults_round },

@@ -220,6 +220,10 @@ int leader_check(struct control *c, struct db_conn *conn, const char *role, int6
 int leader_take_over(struct db_conn *conn, struct err *err) must_check;
 int leader_release(struct control *c, struct db_conn *conn, struct err *err) must_check;
 void event_hash(const struct event *e, char ret[static SHA256_HEX_SIZE]);
+/* After the step for one row failed: false if the store itself does not answer, which ends the round; else that row is
+ * logged, counted and left for the next round, and does not hold up those behind it. */
+bool duty_passes_over(struct control *c, const char *duty, const char *id, struct err *err);
+
 int scheduler_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
 int metering_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
 int faults_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);

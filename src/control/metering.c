@@ -4,6 +4,7 @@
 #include "internal.h"
 
 #define BATCH 200
+#define BATCHES 10 /* a round */
 #define RESUME_MS MINUTE_MS /* what must be payable before a paused lease goes on, or half of a shorter hold */
 
 struct settle_arg {
@@ -134,39 +135,64 @@ static int expire_tx(struct db_conn *conn, void *arg, struct err *err)
 	return ledger_expire(conn, x->now_ms, BATCH, &x->expired, err);
 }
 
+/* Due: by the timer; or nearly out of what is funded; or paused, where money may have come.  Settling moves a lease behind
+ * now_ms, so that no round looks at it twice. */
+static int due_read(struct control *c, struct db_conn *conn, int64_t now_ms, struct arena *a, const char **ret_ids, size_t *ret_len,
+		    struct err *err)
+{
+	cleanup_rows struct db_rows *rows = NULL;
+	int rc;
+
+	*ret_len = 0;
+	if (db_query(conn,
+		     "SELECT id FROM leases WHERE settled_at_ms < $1 AND ((state = 'running' AND (settled_at_ms <= $2"
+		     " OR (rate_uusd_h > 0 AND funded_ms <= observed_ms + $3))) OR state = 'paused') ORDER BY settled_at_ms LIMIT $4",
+		     DB_ARGS(DB_INT(now_ms), DB_INT(now_ms - c->config.settle_interval_ms), DB_INT(2 * c->config.heartbeat_ms),
+			     DB_INT(BATCH)), &rows, err) < 0)
+		return -1;
+	while ((rc = db_next(rows, err)) > 0)
+		ret_ids[(*ret_len)++] = db_text(rows, 0, a);
+	return rc;
+}
+
+/* *ret_more: there are others, which a batch had no room for. */
+static int batch_settle(struct control *c, struct db_conn *conn, int64_t now_ms, bool *ret_more, struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
+	const char *ids[BATCH];
+	size_t len, done = 0;
+
+	if (due_read(c, conn, now_ms, &arena, ids, &len, err) < 0)
+		return -1;
+	for (size_t i = 0; i < len; i++) {
+		struct settle_arg x = { c, ids[i], now_ms };
+
+		if (db_tx(conn, settle_tx, &x, err) == 0)
+			done++;
+		else if (!duty_passes_over(c, "metering", ids[i], err))
+			return -1;
+	}
+	*ret_more = done == BATCH;
+	return 0;
+}
+
 int metering_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)
 {
 	cleanup_arena struct arena arena = { 0 };
-	struct db_rows *rows = NULL;
-	VEC(const char *) ids = { 0 };
-	int64_t interval = c->config.settle_interval_ms;
-	bool leads;
 	struct expire_arg expire = { .now_ms = now_ms };
-	int rc;
+	bool leads, more = true;
 
-	*ret_next_ms = now_ms + MIN(interval, 5 * SECOND_MS);
+	*ret_next_ms = now_ms + MIN(c->config.settle_interval_ms, 5 * SECOND_MS);
 	if (leader_check(c, conn, "metering", now_ms, &leads, err) < 0)
 		return -1;
 	if (!leads)
 		return 0;
-	/* Due: by the timer; or nearly out of what is funded; or paused, where money may have come (every round). */
-	if (db_query(conn,
-		     "SELECT id FROM leases WHERE (state = 'running' AND (settled_at_ms <= $1"
-		     " OR (rate_uusd_h > 0 AND funded_ms <= observed_ms + $2))) OR state = 'paused' ORDER BY settled_at_ms LIMIT $3",
-		     DB_ARGS(DB_INT(now_ms - interval), DB_INT(2 * c->config.heartbeat_ms), DB_INT(BATCH)), &rows, err) < 0)
+	for (int i = 0; i < BATCHES && more; i++)
+		if (batch_settle(c, conn, now_ms, &more, err) < 0)
+			return -1;
+	if (orgs_warn(c, conn, &arena, err) < 0 || db_tx(conn, expire_tx, &expire, err) < 0)
 		return -1;
-	while ((rc = db_next(rows, err)) > 0)
-		*vec_push(&ids) = db_text(rows, 0, &arena);
-	db_rows_free(rows);
-	for (size_t i = 0; rc == 0 && i < ids.len; i++) {
-		struct settle_arg x = { c, ids.items[i], now_ms };
-
-		rc = db_tx(conn, settle_tx, &x, err);
-	}
-	if (rc == 0)
-		rc = orgs_warn(c, conn, &arena, err);
-	if (rc == 0)
-		rc = db_tx(conn, expire_tx, &expire, err);
-	vec_release(&ids);
-	return rc;
+	if (more || expire.expired == BATCH)
+		*ret_next_ms = now_ms;
+	return 0;
 }

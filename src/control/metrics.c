@@ -139,7 +139,7 @@ int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, s
 {
 	char oldest[160];
 
-	snprintf(oldest, sizeof(oldest), "SELECT COALESCE((%" PRId64 " - MIN(created_ms)) / 1000, 0) FROM workloads WHERE state = 'pending'",
+	snprintf(oldest, sizeof(oldest), "SELECT COALESCE((%" PRId64 " - MIN(created_ms)) / 1000, 0) FROM replicas WHERE state = 'pending'",
 		 control_now(c));
 	if (by_label(conn, "workers", "state", "Workers by state.", "SELECT state, COUNT(*) FROM workers GROUP BY state", out, err) < 0 ||
 	    by_label(conn, "workloads", "state", "Workloads by state.", "SELECT state, COUNT(*) FROM workloads GROUP BY state", out, err) < 0 ||

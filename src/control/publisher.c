@@ -43,8 +43,10 @@ static int chain_tail(struct db_conn *conn, struct arena *a, int64_t *ret_seq, c
 
 static int publish_tx(struct db_conn *conn, void *arg, struct err *err)
 {
+	enum { COLUMNS = 4 };
 	struct publish_arg *x = arg;
 	cleanup_arena struct arena arena = { 0 };
+	struct db_value *values, *v;
 	struct event *events;
 	const char *prev;
 	int64_t seq;
@@ -53,6 +55,7 @@ static int publish_tx(struct db_conn *conn, void *arg, struct err *err)
 	    db_select(conn, &event_type, "events", "WHERE seq IS NULL ORDER BY at_ms, made, id LIMIT $1", DB_ARGS(DB_INT(BATCH)), &arena,
 		      (void **)&events, &x->len, err) < 0)
 		return -1;
+	values = v = arena_array(&arena, struct db_value, x->len * COLUMNS);
 	for (size_t i = 0; i < x->len; i++) {
 		struct event *e = &events[i];
 		char hash[SHA256_HEX_SIZE];
@@ -61,12 +64,14 @@ static int publish_tx(struct db_conn *conn, void *arg, struct err *err)
 		e->prev_hash = prev;
 		event_hash(e, hash);
 		prev = arena_strdup(&arena, hash);
-		if (db_exec(conn, "UPDATE events SET seq = $2, prev_hash = $3, hash = $4 WHERE id = $1",
-			    DB_ARGS(DB_TEXT(e->id), DB_INT(e->seq), DB_TEXT(e->prev_hash), DB_TEXT(prev)), NULL, err) < 0)
-			return -1;
+		*v++ = DB_TEXT(e->id);
+		*v++ = DB_INT(e->seq);
+		*v++ = DB_TEXT(e->prev_hash);
+		*v++ = DB_TEXT(prev);
 		wake(x->c, conn, "org", e->org_id);
 	}
-	return 0;
+	return db_exec_batch(conn, "UPDATE events SET seq = $2, prev_hash = $3, hash = $4 WHERE id = $1", values, COLUMNS, x->len,
+			     NULL, err);
 }
 
 int publisher_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)

@@ -24,34 +24,79 @@ static int sweep(struct db_conn *conn, const char *sql, struct db_args args, str
 	return db_tx(conn, sweep_tx, &x, err);
 }
 
-/* Deletes the blobs of the selected ids, then runs `after` for each id. */
-static int blobs_sweep(struct control *c, struct db_conn *conn, const char *select, struct db_args args, const char *folder,
-		       const char *after, struct arena *a, struct err *err)
+/* Removed longer ago and still there: then what is kept for a time only goes at its end. */
+#define REMOVED_MS DAY_MS
+
+static int64_t logs_until_ms(const struct control *c, int64_t now_ms)
 {
+	return now_ms - c->config.logs_keep_ms;
+}
+
+static int64_t removed_since_ms(const struct control *c, int64_t now_ms)
+{
+	return now_ms - REMOVED_MS;
+}
+
+static int64_t expired_until_ms(const struct control *c, int64_t now_ms)
+{
+	return now_ms;
+}
+
+/* Blobs whose time is over: which, in which folder, and how their row is told that they are gone. */
+static const struct blob_sweep {
+	int64_t (*time_ms)(const struct control *c, int64_t now_ms);
+	const char *select; /* ids; $1 that time, $2 at most so many */
+	const char *folder, *after;
+} sweeps[] = {
+	{ logs_until_ms,
+	  "SELECT id FROM leases WHERE state = 'ended' AND logs_bytes > 0 AND logs_expired = 0 AND ended_ms < $1 LIMIT $2",
+	  "logs", "UPDATE leases SET logs_expired = 1 WHERE id = $1" },
+	{ removed_since_ms,
+	  "SELECT l.id FROM workloads w JOIN leases l ON l.workload_id = w.id WHERE w.removed_ms > 0 AND w.removed_ms > $1"
+	  " AND l.state = 'ended' AND l.logs_bytes > 0 AND l.logs_expired = 0 LIMIT $2",
+	  "logs", "UPDATE leases SET logs_expired = 1 WHERE id = $1" },
+	{ expired_until_ms,
+	  "SELECT id FROM results WHERE expires_ms < $1 LIMIT $2",
+	  "results", "DELETE FROM results WHERE id = $1" },
+	{ removed_since_ms,
+	  "SELECT r.id FROM workloads w JOIN results r ON r.workload_id = w.id WHERE w.removed_ms > 0 AND w.removed_ms > $1 LIMIT $2",
+	  "results", "DELETE FROM results WHERE id = $1" },
+	{ expired_until_ms,
+	  "SELECT id FROM inputs WHERE expires_ms < $1 AND NOT EXISTS (SELECT 1 FROM workloads w WHERE"
+	  " w.org_id = inputs.org_id AND w.ended_ms = 0 AND w.spec LIKE '%' || inputs.id || '%') LIMIT $2",
+	  "inputs", "DELETE FROM inputs WHERE id = $1" },
+};
+
+static int blobs_sweep(struct control *c, struct db_conn *conn, const struct blob_sweep *s, int64_t now_ms, bool *ret_more,
+		       struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
 	struct db_rows *rows = NULL;
-	VEC(const char *) ids = { 0 };
+	const char *ids[BATCH];
+	size_t len = 0, done = 0;
 	int rc;
 
-	if (db_query(conn, select, args, &rows, err) < 0)
+	if (db_query(conn, s->select, DB_ARGS(DB_INT(s->time_ms(c, now_ms)), DB_INT(BATCH)), &rows, err) < 0)
 		return -1;
 	while ((rc = db_next(rows, err)) > 0)
-		*vec_push(&ids) = db_text(rows, 0, a);
+		ids[len++] = db_text(rows, 0, &arena);
 	db_rows_free(rows);
-	for (size_t i = 0; rc == 0 && i < ids.len; i++) {
-		const char *key = arena_printf(a, "%s/%s", folder, ids.items[i]);
-
-		rc = blob_delete(c->blobs, key, err);
-		if (rc == 0)
-			rc = sweep(conn, after, DB_ARGS(DB_TEXT(ids.items[i])), err);
+	if (rc < 0)
+		return -1;
+	for (size_t i = 0; i < len; i++) {
+		if (blob_delete(c->blobs, arena_printf(&arena, "%s/%s", s->folder, ids[i]), err) == 0 &&
+		    sweep(conn, s->after, DB_ARGS(DB_TEXT(ids[i])), err) == 0)
+			done++;
+		else if (!duty_passes_over(c, "retention", ids[i], err))
+			return -1;
 	}
-	vec_release(&ids);
-	return rc;
+	*ret_more |= done == BATCH;
+	return 0;
 }
 
 int retention_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)
 {
-	cleanup_arena struct arena arena = { 0 };
-	bool leads;
+	bool leads, more = false;
 
 	*ret_next_ms = now_ms + ROUND_MS;
 	sessions_expire(c->sessions, now_ms);
@@ -59,24 +104,16 @@ int retention_round(struct control *c, struct db_conn *conn, int64_t now_ms, int
 		return -1;
 	if (!leads)
 		return 0;
-	if (blobs_sweep(c, conn,
-			"SELECT l.id FROM leases l JOIN workloads w ON w.id = l.workload_id WHERE l.state = 'ended'"
-			" AND l.logs_bytes > 0 AND l.logs_expired = 0 AND (l.ended_ms < $1 OR w.removed_ms > 0) LIMIT $2",
-			DB_ARGS(DB_INT(now_ms - c->config.logs_keep_ms), DB_INT(BATCH)), "logs",
-			"UPDATE leases SET logs_expired = 1 WHERE id = $1", &arena, err) < 0 ||
-	    blobs_sweep(c, conn,
-			"SELECT r.id FROM results r JOIN workloads w ON w.id = r.workload_id"
-			" WHERE r.expires_ms < $1 OR w.removed_ms > 0 LIMIT $2",
-			DB_ARGS(DB_INT(now_ms), DB_INT(BATCH)), "results", "DELETE FROM results WHERE id = $1", &arena, err) < 0 ||
-	    blobs_sweep(c, conn, "SELECT id FROM inputs WHERE expires_ms < $1 AND NOT EXISTS (SELECT 1 FROM workloads w WHERE"
-			" w.org_id = inputs.org_id AND w.ended_ms = 0 AND w.spec LIKE '%' || inputs.id || '%') LIMIT $2",
-			DB_ARGS(DB_INT(now_ms), DB_INT(BATCH)), "inputs", "DELETE FROM inputs WHERE id = $1", &arena, err) < 0)
-		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(sweeps); i++)
+		if (blobs_sweep(c, conn, &sweeps[i], now_ms, &more, err) < 0)
+			return -1;
+	if (more)
+		*ret_next_ms = now_ms;
 	if (sweep(conn, "DELETE FROM idempotency WHERE created_ms < $1", DB_ARGS(DB_INT(now_ms - DAY_MS)), err) < 0 ||
 	    sweep(conn, "DELETE FROM quotes WHERE used_by IS NULL AND expires_ms < $1", DB_ARGS(DB_INT(now_ms - DAY_MS)), err) < 0 ||
 	    sweep(conn, "DELETE FROM avoids WHERE updated_ms < $1", DB_ARGS(DB_INT(now_ms - DAY_MS)), err) < 0 ||
-	    sweep(conn, "DELETE FROM workload_secrets WHERE workload_id IN (SELECT id FROM workloads WHERE ended_ms > 0)",
-		  DB_NO_ARGS, err) < 0)
+	    sweep(conn, "DELETE FROM workload_secrets WHERE EXISTS (SELECT 1 FROM workloads w"
+			" WHERE w.id = workload_secrets.workload_id AND w.ended_ms > 0)", DB_NO_ARGS, err) < 0)
 		return -1;
 	return 0;
 }

@@ -16,7 +16,7 @@ from worker import gpus_of
 @pytest.mark.settings(network__silent_after="1s", network__grace="20s")
 def test_a_short_silence_keeps_the_lease(net: Network) -> None:
     worker = net.worker()
-    job = net.api.submit(sim={"run_s": 5.0, "log": ["before\n"]}, retries=2)
+    job = net.api.submit(sim={"run_s": 5.5, "log": ["before\n"]}, retries=2)
     net.api.wait(job["id"], "running")
     worker.silence()
     net.wait_online(worker, "offline")
@@ -107,6 +107,30 @@ def test_the_servers_own_absence_is_nobodys_fault(net: Network) -> None:
     assert first["reason"] == "worker_lost"
     net.api.stop(job)
     net.api.wait_end(job)
+
+
+def test_one_row_that_cannot_be_read_holds_up_nobody(net: Network) -> None:
+    """What no code of ours writes: it is named in the log, and the leases behind it are settled all the same."""
+    net.tesd.errors_expected = True
+    for region in ("here", "there"):
+        net.worker(region=region)
+    broken, sound = (net.api.submit(sim={"run_s": None}, region=region)["id"] for region in ("here", "there"))
+    for job in (broken, sound):
+        net.api.wait(job, "running")
+    lease = net.api.lease(broken)["id"]
+    [[resources]] = net.tesd.store.query(f"SELECT resources FROM leases WHERE id = '{lease}'")
+    net.tesd.store.execute(f"UPDATE leases SET resources = '{{' WHERE id = '{lease}'")
+    try:
+        settled = lambda: int(net.tesd.store.query(f"SELECT billed_uusd FROM leases WHERE workload_id = '{sound}'")[0][0])  # noqa: E731
+        before = settled()
+        wait_for("the other one is settled", lambda: settled() > before)
+        wait_for("it is named", lambda: lease in net.tesd.log() and "passed over" in net.tesd.log())
+        assert "tes_duty_passed_over_total" in net.tesd.client().get("/metrics").body.decode()
+    finally:
+        net.tesd.store.execute(f"UPDATE leases SET resources = '{resources}' WHERE id = '{lease}'")
+    for job in (broken, sound):
+        net.api.stop(job)
+        assert net.api.wait_end(job)["reason"] == "stopped_by_customer"
 
 
 def test_worker_restarts_with_its_containers(net: Network) -> None:
