@@ -21,7 +21,8 @@ deps_run() {
 
 deps_test() {
 	packages "what tests TES AI" \
-		python3-pytest python3-pytest-xdist python3-yaml python3-nacl postgresql busybox-static git clang \
+		python3-pytest python3-pytest-xdist python3-yaml python3-nacl postgresql nginx openssl busybox-static \
+		git clang zsh fish man-db \
 		"$(deps_clang_runtime)"
 	# A registry to pull from: where the distribution has one.
 	if package_known docker-registry; then

@@ -337,12 +337,37 @@ static bool names_field(const char *path, const char *field)
 	return strncmp(path, field, len) == 0 && (field[len] == '\0' || field[len] == '[');
 }
 
+/* Of fields that a command fills by itself from a flag. */
+static const char *flag_of_field(const char *field)
+{
+	static const struct {
+		const char *field, *flag;
+	} flags[] = {
+		{ "env", "env" },	{ "secrets", "secret" }, { "inputs", "in" },
+		{ "registry", "registry-user" }, { "offer", "offer" },	 { "lease", "lease" },
+		{ "subject", "subject" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+		size_t len = strlen(flags[i].field);
+
+		if (strncmp(field, flags[i].field, len) == 0 && strchr(".[", field[len]))
+			return flags[i].flag;
+	}
+	return NULL;
+}
+
 void args_name_flag(const struct args *a, struct err *err)
 {
 	cleanup_arena struct arena arena = { 0 };
 	struct flag_walk w = { 0 };
 	const struct flag *f;
+	const char *own = flag_of_field(err->field);
 
+	if (own && flag_named(a->command, own, strlen(own))) {
+		snprintf(err->field, sizeof(err->field), "--%s", own);
+		return;
+	}
 	while (a->command->type && err->field[0] && (f = flag_next(a->command, &w))) {
 		const char *path =
 			f->field ? field_path(a->command->type, f->field, &arena) : NULL;

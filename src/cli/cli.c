@@ -33,11 +33,11 @@ int64_t cli_now(void)
 static int session_open(struct cli *cli, struct err *err)
 {
 	struct login_file login = { 0 };
-	const char *url = getenv("TES_URL"), *key = getenv("TES_KEY");
+	const char *url = getenv("TES_URL"), *key = getenv("TES_KEY"), *ca = getenv("TES_CA_FILE");
 
 	if (!str_empty(url) && url_check(url, &cli->arena, &url, err) < 0)
 		return err_wrap(err, "TES_URL");
-	if ((str_empty(url) || str_empty(key)) &&
+	if ((str_empty(url) || str_empty(key) || str_empty(ca)) &&
 	    login_read(login_path(&cli->arena), &cli->arena, &login, err) < 0)
 		return -1;
 	if (str_empty(login.url))
@@ -46,6 +46,11 @@ static int session_open(struct cli *cli, struct err *err)
 	if (str_empty(key) && str_eq(cli->url, login.url))
 		key = login.key;
 	cli->key = str_empty(key) ? NULL : key;
+	if (str_empty(ca) && str_eq(cli->url, login.url))
+		ca = login.ca_file;
+	cli->ca_file = str_empty(ca) ? NULL : ca;
+	if (cli->ca_file && ca_file_check(ca, &cli->arena, &cli->ca_file, err) < 0)
+		return err_wrap(err, "certificates to trust");
 	if (cli->key && cli->key[strcspn(cli->key, "\r\n")])
 		return err_set(err, ERR_INVALID,
 			       "TES_KEY holds a line end: it is not an API key");
@@ -135,6 +140,12 @@ static int dispatch(struct cli *cli, size_t len, const char *const *argv)
 	if (str_eq(name, "--version"))
 		name = "version";
 	c = command_find(name);
+	if (!c && name[0] == '-') {
+		err_set(&err, ERR_INVALID, "flags stand after the command: tes COMMAND %.40s",
+			name);
+		say_error(cli, &err);
+		return EXIT_USAGE;
+	}
 	if (!c)
 		return unknown_command(cli, name);
 	if (args_parse(c, argv + 1, len ? len - 1 : 0, &args, &err) < 0) {

@@ -30,9 +30,14 @@ int cmd_apply(struct cli *cli, const struct args *args, struct err *err)
 			  slash ? arena_strndup(&cli->arena, path,
 						(size_t)(slash - path) + (slash == path))
 				: "",
-			  secret_get, &cli->arena, &cli->arena, &job, err) < 0)
-		return err_wrap(err, "%s", path);
-	if (job_submit(cli, &job, &workload, err) < 0)
+			  secret_get, &cli->arena, &cli->arena, &job, err) < 0) {
+		job_name_field(path, err);
 		return -1;
+	}
+	if (job_submit(cli, &job, &workload, err) < 0) {
+		if (err->field[0])
+			job_name_field(path, err);
+		return -1;
+	}
 	return submitted(cli, &workload, args_has(args, "wait"), err);
 }

@@ -3,8 +3,8 @@
 static const struct column columns[] = {
 	{ "lease_id", "LEASE", COLUMN_ID },
 	{ "worker_id", "WORKER", COLUMN_ID },
-	{ "from_ms", "FROM", 0 },
-	{ "to_ms", "TO", 0 },
+	{ "from_ms", "FROM", COLUMN_MS },
+	{ "to_ms", "TO", COLUMN_MS },
 	{ "seconds", "SECONDS", COLUMN_RIGHT },
 	{ "rate_uusd_h", "RATE", COLUMN_RIGHT | COLUMN_RATE },
 	{ "amount_uusd", "AMOUNT", COLUMN_RIGHT },

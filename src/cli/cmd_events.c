@@ -45,6 +45,7 @@ int cmd_events(struct cli *cli, const struct args *args, struct err *err)
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	struct event_query query;
 	struct event_page page;
+	const char *subject = args_get(args, "subject");
 	enum follow_end end;
 
 	schema_defaults(&event_query_type, &query);
@@ -53,6 +54,8 @@ int cmd_events(struct cli *cli, const struct args *args, struct err *err)
 	if (args_apply(args, cli_now(), &cli->arena, &query, err) < 0)
 		return -1;
 	cli->usage = false;
+	if (subject && subject_ref(cli, subject, &query.subject, err) < 0)
+		return -1;
 	if (query.follow) {
 		interrupt_catch();
 		schema_write_query(&event_query_type, &query, &cli->arena, &text);

@@ -21,8 +21,9 @@ int cmd_explain(struct cli *cli, const struct args *args, struct err *err)
 		print_body(cli);
 		return 0;
 	}
-	print("%s\n%" PRId64 " offers looked at, %" PRId64 " match.\n",
-	      safe_text(&cli->arena, why.summary ? why.summary : ""), why.offers, why.matching);
+	print("%s\n%" PRId64 " offer%s looked at, %" PRId64 " match%s.\n",
+	      safe_text(&cli->arena, why.summary ? why.summary : ""), why.offers,
+	      why.offers == 1 ? "" : "s", why.matching, why.matching == 1 ? "es" : "");
 	if (why.lines.len) {
 		print("\n");
 		table_print(cli, &explain_line_type, why.lines.items, why.lines.len, columns,

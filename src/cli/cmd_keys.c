@@ -55,39 +55,11 @@ static int key_create(struct cli *cli, const struct args *args, const char *name
 	return 0;
 }
 
-/* By its id, a unique beginning of it, or its name. */
-static int key_resolve(struct cli *cli, const char *ref, const char **ret, struct err *err)
-{
-	struct api_key_page page;
-	size_t found = 0;
-
-	*ret = ref;
-	if (id_valid(ref, "ak"))
-		return 0;
-	if (remote_call(cli, &(struct remote){ OP_key_list, .out = &page }, err) < 0)
-		return -1;
-	for (size_t i = 0; i < page.items.len; i++) {
-		const struct api_key *k = &page.items.items[i];
-
-		if (k->revoked_ms || (!str_eq(k->name, ref) &&
-				      !(id_prefix_valid(ref, "ak") && str_starts(k->id, ref))))
-			continue;
-		*ret = k->id;
-		found++;
-	}
-	if (found == 1)
-		return 0;
-	return found ? err_set(err, ERR_CONFLICT,
-			       "\"%.64s\" stands for %zu keys: give the whole id", ref, found)
-		     : err_set(err, ERR_NOT_FOUND,
-			       "there is no live key \"%.64s\": `tes keys` lists them", ref);
-}
-
 static int key_revoke(struct cli *cli, const char *ref, struct err *err)
 {
 	const char *id;
 
-	if (key_resolve(cli, ref, &id, err) < 0 ||
+	if (key_ref(cli, ref, &id, err) < 0 ||
 	    remote_call(cli, &(struct remote){ OP_key_revoke, .param = id }, err) < 0)
 		return -1;
 	if (cli->json)

@@ -73,12 +73,15 @@ static bool is_loopback(const char *url)
 int cmd_login(struct cli *cli, const struct args *args, struct err *err)
 {
 	const char *url = args_get(args, "url"), *path = login_path(&cli->arena);
+	const char *ca = args_get(args, "ca-file");
 	struct whoami who;
 
 	if (url && url_check(url, &cli->arena, &cli->url, err) < 0) {
 		cli->usage = true;
 		return err_wrap(err, "--url");
 	}
+	if (ca && ca_file_check(ca, &cli->arena, &cli->ca_file, err) < 0)
+		return err_wrap(err, "--ca-file");
 	if (key_find(cli, args, err) < 0)
 		return -1;
 	if (cli->key[strcspn(cli->key, "\r\n\" \t\\")])
@@ -86,7 +89,7 @@ int cmd_login(struct cli *cli, const struct args *args, struct err *err)
 			err, ERR_INVALID,
 			"this is not an API key: they begin with tes_ and hold no blanks or quotes");
 	if (remote_call(cli, &(struct remote){ OP_user_whoami, .out = &who }, err) < 0 ||
-	    login_write(path, &(struct login_file){ cli->url, cli->key }, err) < 0)
+	    login_write(path, &(struct login_file){ cli->url, cli->key, cli->ca_file }, err) < 0)
 		return -1;
 	if (str_starts(cli->url, "http://") && !is_loopback(cli->url))
 		say(cli,

@@ -11,7 +11,7 @@ int cmd_logout(struct cli *cli, const struct args *args, struct err *err)
 	if (str_empty(login.key)) {
 		say(cli, "Nobody was logged in.");
 	} else {
-		if (login_write(path, &(struct login_file){ login.url, NULL }, err) < 0)
+		if (login_write(path, &(struct login_file){ login.url, NULL, login.ca_file }, err) < 0)
 			return -1;
 		say(cli, "The key is forgotten here; `tes keys revoke` would have ended it.");
 	}

@@ -75,17 +75,18 @@ int cmd_logs(struct cli *cli, const struct args *args, struct err *err)
 {
 	struct log_query query;
 	enum follow_end end;
-	const char *id;
+	const char *id, *lease = args_get(args, "lease");
 
 	schema_defaults(&log_query_type, &query);
 	cli->usage = true;
 	if (args_apply(args, cli_now(), &cli->arena, &query, err) < 0)
 		return -1;
-	if (args_has(args, "follow") && query.lease)
+	if (args_has(args, "follow") && lease)
 		return err_set(err, ERR_INVALID,
 			       "--follow shows all attempts, --lease one: give one of them");
 	cli->usage = false;
-	if (workload_ref(cli, args, &id, err) < 0)
+	if (workload_ref(cli, args, &id, err) < 0 ||
+	    (lease && lease_ref(cli, id, lease, &query.lease, err) < 0))
 		return -1;
 	if (!args_has(args, "follow"))
 		return logs_print(cli, id, &query, err);

@@ -42,7 +42,7 @@ int cmd_offers(struct cli *cli, const struct args *args, struct err *err)
 		return 0;
 	}
 	if (page.items.len == 0) {
-		say(cli, "No offer matches now; ask for less, or for a higher --max-price.");
+		say(cli, "No offer matches now: `tes quote` with the same flags says what would have to change.");
 		return 0;
 	}
 	table_print(cli, &offer_type, page.items.items, page.items.len, columns,

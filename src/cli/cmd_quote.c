@@ -38,6 +38,7 @@ int cmd_quote(struct cli *cli, const struct args *args, struct err *err)
 {
 	struct quote_request request;
 	struct resources *resources = arena_new(&cli->arena, struct resources);
+	const char *offer = args_get(args, "offer");
 	struct quote quote;
 
 	schema_defaults(&quote_request_type, &request);
@@ -51,6 +52,10 @@ int cmd_quote(struct cli *cli, const struct args *args, struct err *err)
 		return -1;
 	}
 	cli->usage = false;
+	if (offer && offer_ref(cli, offer, &request.offer, err) < 0) {
+		snprintf(err->field, sizeof(err->field), "--offer");
+		return -1;
+	}
 	if (remote_call(cli, &(struct remote){ OP_quote_create, .in = &request, .out = &quote },
 			err) < 0) {
 		args_name_flag(args, err);

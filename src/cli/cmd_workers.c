@@ -15,44 +15,18 @@ static const struct column columns[] = {
 	{ "seen_ms", "SEEN", COLUMN_RIGHT | COLUMN_AGE },
 };
 
-/* By id, a unique beginning of it, or name. */
-static int worker_resolve(const struct worker_page *page, const char *ref,
-			  const struct worker **ret, struct err *err)
-{
-	size_t found = 0;
-
-	for (size_t i = 0; i < page->items.len; i++) {
-		const struct worker *w = &page->items.items[i];
-
-		if (!str_eq(w->name, ref) &&
-		    !(id_prefix_valid(ref, "wk") && str_starts(w->id, ref)))
-			continue;
-		*ret = w;
-		found++;
-	}
-	if (found == 1)
-		return 0;
-	return found ? err_set(err, ERR_CONFLICT,
-			       "\"%.64s\" stands for %zu workers: give the whole id", ref,
-			       found)
-		     : err_set(err, ERR_NOT_FOUND,
-			       "you have no worker \"%.64s\": `tes workers` lists them", ref);
-}
-
 int cmd_workers(struct cli *cli, const struct args *args, struct err *err)
 {
-	const char *ref = args_word(args, 0);
+	const char *ref = args_word(args, 0), *id;
 	struct worker_page page;
-	const struct worker *found = NULL;
 	struct worker worker;
 
-	if (remote_call(cli, &(struct remote){ OP_worker_list, .out = &page }, err) < 0)
+	if (ref && (worker_ref(cli, ref, &id, err) < 0 ||
+		    remote_call(cli, &(struct remote){ OP_worker_show, .param = id, .out = &worker },
+				err) < 0))
 		return -1;
-	if (ref &&
-	    (worker_resolve(&page, ref, &found, err) < 0 ||
-	     remote_call(cli,
-			 &(struct remote){ OP_worker_show, .param = found->id, .out = &worker },
-			 err) < 0))
+	if (!ref &&
+	    remote_call(cli, &(struct remote){ OP_worker_list, .out = &page }, err) < 0)
 		return -1;
 	if (cli->json)
 		print_body(cli);

@@ -63,6 +63,10 @@ static void bash_write(struct strbuf *out)
 		out,
 		"# bash completion of tes; made by `tes completion bash`\n_tes() {\n"
 		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words='' flags='' values='' i\n"
+		"\t# \"--sort=p\" comes as three words.\n"
+		"\t[ \"$cur\" != = ] || cur=''\n"
+		"\tif [ \"$COMP_CWORD\" -gt 2 ] && [ \"${COMP_WORDS[COMP_CWORD]}\" = = ]; then prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+		"\telif [ \"$COMP_CWORD\" -gt 3 ] && [ \"$prev\" = = ]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n"
 		"\tCOMPREPLY=()\n\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n\t\tCOMPREPLY=($(compgen -W \"");
 	command_names(out);
 	strbuf_adds(

@@ -151,10 +151,6 @@ static void say_end(struct cli *cli, const struct workload *w)
 
 	money_text(w->charged_uusd, cost);
 	strbuf_adds(&line, workload_state_names[w->state]);
-	/* An exit status says it all, unless something else brought it about. */
-	if (w->state != WORKLOAD_SUCCEEDED && !str_empty(w->reason_text) &&
-	    !str_eq(w->reason, lease_reason_names[REASON_EXITED_WITH_ERROR]))
-		strbuf_addf(&line, ": %s", w->reason_text);
 	if (w->started_ms && w->ended_ms) {
 		int64_t ms = MAX(w->ended_ms - w->started_ms, (int64_t)0);
 
@@ -167,6 +163,10 @@ static void say_end(struct cli *cli, const struct workload *w)
 	if (w->exit_code >= 0)
 		strbuf_addf(&line, ", exit status %" PRId64, w->exit_code);
 	strbuf_addf(&line, ", %s", cost);
+	/* An exit status says it all, unless something else brought it about. */
+	if (w->state != WORKLOAD_SUCCEEDED && !str_empty(w->reason_text) &&
+	    !str_eq(w->reason, lease_reason_names[REASON_EXITED_WITH_ERROR]))
+		strbuf_addf(&line, ": %s", w->reason_text);
 	say(cli, "%s", line.buf);
 	if (w->spec && w->spec->outputs.len && w->state == WORKLOAD_SUCCEEDED)
 		say(cli, "results: tes results %s -o DIR", w->id);

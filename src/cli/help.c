@@ -76,7 +76,7 @@ void help_overview(bool colored, struct strbuf *out)
 	strbuf_adds(
 		out,
 		"\n`tes COMMAND --help` shows its flags; every command takes --json.\n"
-		"TES_URL and TES_KEY win over what `tes login` has kept; NO_COLOR turns colours off.\n");
+		"TES_URL, TES_KEY and TES_CA_FILE win over what `tes login` has kept; NO_COLOR turns colours off.\n");
 }
 
 void help_command(const struct command *c, bool colored, struct strbuf *out)
@@ -152,7 +152,7 @@ static void man_tail(struct strbuf *out)
 		out,
 		".SH EXIT STATUS\n0: done. 1: it failed, and the reason is on standard error. 2: wrong usage.\n"
 		".PP\nWith \\-\\-wait: the container's exit status; 125 if it ended without one; 130 after Ctrl\\-C.\n"
-		".SH ENVIRONMENT\n.TP\n.B TES_URL\nThe network's server.\n.TP\n.B TES_KEY\nAPI key.\n"
+		".SH ENVIRONMENT\n.TP\n.B TES_URL\nThe network's server.\n.TP\n.B TES_KEY\nAPI key.\n.TP\n.B TES_CA_FILE\nCertificates to trust, in PEM.\n"
 		".TP\n.B TES_REGISTRY_PASSWORD\nPassword for \\-\\-registry\\-user.\n"
 		".TP\n.B XDG_CONFIG_HOME\nWhere tes/config lies; else ~/.config.\n"
 		".TP\n.B NO_COLOR\nTurns colours off.\n.TP\n.B TMPDIR\nWhere inputs are packed before they are sent.\n"
@@ -234,7 +234,7 @@ static const char markdown_rules[] =
 	"The exit status is 0, 1 after an error, 2 after wrong usage; with `--wait` it is the\n"
 	"container's, 125 if it ended without one, 130 after Ctrl-C.\n"
 	"\n"
-	"`TES_URL` and `TES_KEY` win over what `tes login` has kept in `~/.config/tes/config`.\n"
+	"`TES_URL`, `TES_KEY` and `TES_CA_FILE` win over what `tes login` has kept in `~/.config/tes/config`.\n"
 	"An ID may be shortened to a unique beginning; the name of a workload does as well.\n"
 	"\n"
 	"`run`, `apply` and `quote` carry an `Idempotency-Key`: when the connection breaks they are sent\n"

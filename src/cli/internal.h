@@ -121,6 +121,7 @@ struct cli {
 	struct arena arena;
 	struct http_client *http;
 	const char *url, *key; /* key NULL: not logged in */
+	const char *ca_file;   /* certificates to trust; NULL: the system's */
 	bool json;
 	bool tty_out, tty_err;
 	bool color_out, color_err;
@@ -137,13 +138,16 @@ void interrupt_catch(void);
 /* ---- login file (login_file.c) ------------------------------------------------------------ */
 
 struct login_file {
-	const char *url, *key;
+	const char *url, *key, *ca_file;
 };
 char *login_path(struct arena *arena); /* ~/.config/tes/config */
 /* Absent: both empty. */
 int login_read(const char *path, struct arena *arena, struct login_file *ret,
 	       struct err *err) must_check;
 int login_write(const char *path, const struct login_file *login, struct err *err) must_check;
+/* A file of certificates that can be read; its absolute path. */
+int ca_file_check(const char *path, struct arena *arena, const char **ret,
+		  struct err *err) must_check;
 /* A base URL as it is stored: http(s), no '/' at its end. */
 int url_check(const char *url, struct arena *arena, const char **ret,
 	      struct err *err) must_check;
@@ -179,6 +183,16 @@ bool remote_pause(int n);
 int workload_ref(struct cli *cli, const struct args *args, const char **ret,
 		 struct err *err) must_check;
 
+/* ---- references (refs.c) -------------------------------------------------------------------- */
+
+/* The full id of what a unique beginning, or a name, stands for. */
+int offer_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
+int lease_ref(struct cli *cli, const char *workload, const char *ref, const char **ret,
+	      struct err *err) must_check;
+int key_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
+int worker_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
+int subject_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
+
 /* ---- printing (print.c, table_print.c) ------------------------------------------------------ */
 
 enum color { COLOR_NONE, COLOR_BOLD, COLOR_DIM, COLOR_RED, COLOR_GREEN, COLOR_YELLOW };
@@ -210,6 +224,7 @@ enum column_flags {
 	COLUMN_RATE = 1 << 6,	/* money an hour */
 	COLUMN_EXIT = 1 << 7,	/* an exit status; -1: none */
 	COLUMN_MIB = 1 << 8,	/* MiB as a size; 0: none */
+	COLUMN_MS = 1 << 9,	/* a time to the millisecond */
 };
 struct column {
 	const char *field; /* path in the type of the items */
@@ -258,6 +273,8 @@ int job_from_args(struct cli *cli, const struct args *args, struct job *ret,
 typedef int secret_fn(void *arg, const char *name, const char **ret, struct err *err);
 int job_from_yaml(struct slice text, const char *dir, secret_fn *secret, void *arg,
 		  struct arena *arena, struct job *ret, struct err *err) must_check;
+/* Puts what a job file calls the error's field in its place, and "FILE: " before all of it. */
+void job_name_field(const char *file, struct err *err);
 /* From our own environment, else asked for on the terminal. */
 int secret_get(void *arena, const char *name, const char **ret, struct err *err);
 /* Uploads the inputs, submits; fills `ret`. */
@@ -296,6 +313,7 @@ struct progress_view {
 	int64_t drawn_ms, said_ms; /* monotonic */
 	char said[640];		   /* the last line */
 	char lease[ID_SIZE];	   /* whose placement was told */
+	bool over;		   /* that attempt is; what still comes of it is old news */
 	int state;		   /* -1: none yet */
 	bool unreachable;
 };

@@ -70,6 +70,28 @@ static int unknown_key(struct reader *r, const char *key, int line)
 	return refuse(r, key, line, why);
 }
 
+void job_name_field(const char *file, struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
+	const struct command *run = command_find("run");
+	char field[sizeof(err->field)];
+	struct flag_walk w = { 0 };
+	const struct flag *f;
+
+	snprintf(field, sizeof(field), "%s", err->field);
+	while (field[0] && (f = flag_next(run, &w)))
+		if (f->field && !f->many &&
+		    str_eq(field_path(&workload_spec_type, f->field, &arena), err->field)) {
+			snprintf(field, sizeof(field), "%s", f->name);
+			for (char *p = field; *p; p++)
+				*p = *p == '-' ? '_' : *p;
+		}
+	err->field[0] = '\0';
+	if (field[0])
+		err_wrap(err, "%s", field);
+	err_wrap(err, "%s", file);
+}
+
 /* ---- the document that is made -------------------------------------------------------------------- */
 
 struct object {

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #define LOGIN_FILE_MAX 65536
@@ -11,6 +12,8 @@ static const struct config_key login_keys[] = {
 	  "The network's server." },
 	{ "login", "key", CONFIG_TEXT, offsetof(struct login_file, key), "", 0, 0, NULL,
 	  "API key." },
+	{ "login", "ca_file", CONFIG_TEXT, offsetof(struct login_file, ca_file), "", 0, 0, NULL,
+	  "Certificates to trust." },
 };
 static const struct config_table login_table = { login_keys, ARRAY_LEN(login_keys),
 						 sizeof(struct login_file) };
@@ -29,7 +32,7 @@ int login_read(const char *path, struct arena *arena, struct login_file *ret, st
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
 	struct err why = { 0 };
 	struct login_file login;
-	/* No variables: TES_URL and TES_KEY are read by whoever calls. */
+	/* No variables: TES_URL, TES_KEY and TES_CA_FILE are read by whoever calls. */
 	char *const environment[] = { NULL };
 
 	if (file_read(path, LOGIN_FILE_MAX, &text, &why) < 0) {
@@ -48,6 +51,7 @@ int login_read(const char *path, struct arena *arena, struct login_file *ret, st
 	/* The texts must outlive the file's. */
 	ret->url = arena_strdup(arena, login.url);
 	ret->key = arena_strdup(arena, login.key);
+	ret->ca_file = arena_strdup(arena, login.ca_file);
 	return 0;
 }
 
@@ -60,10 +64,31 @@ int login_write(const char *path, const struct login_file *login, struct err *er
 		strbuf_addf(&text, "url = \"%s\"\n", login->url);
 	if (!str_empty(login->key))
 		strbuf_addf(&text, "key = \"%s\"\n", login->key);
+	if (!str_empty(login->ca_file))
+		strbuf_addf(&text, "ca_file = \"%s\"\n", login->ca_file);
 	strbuf_add(&dir, path, (size_t)(strrchr(path, '/') - path));
 	if (dir_make(dir.buf, 0700, err) < 0)
 		return -1;
 	return file_write_atomic(path, text.buf, text.len, 0600, err);
+}
+
+int ca_file_check(const char *path, struct arena *arena, const char **ret, struct err *err)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	char *full;
+
+	if (file_read(path, LOGIN_FILE_MAX * 64, &text, err) < 0)
+		return -1;
+	full = realpath(path, NULL);
+	if (!full || !strstr(text.buf, "-----BEGIN ") || full[strcspn(full, "\"\\\r\n")]) {
+		free(full);
+		return err_set(err, ERR_INVALID,
+			       "%.100s holds no certificates in PEM: they begin with -----BEGIN",
+			       path);
+	}
+	*ret = arena_strdup(arena, full);
+	free(full);
+	return 0;
 }
 
 int url_check(const char *url, struct arena *arena, const char **ret, struct err *err)

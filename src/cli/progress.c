@@ -93,6 +93,7 @@ static void show_placement(struct progress_view *v, const struct progress *p)
 	strbuf_addf(&line, " at %s", price);
 	say_new(v, line.buf);
 	snprintf(v->lease, sizeof(v->lease), "%s", p->lease);
+	v->over = false;
 }
 
 static void bar_draw(struct progress_view *v, const char *phase, const struct progress *p)
@@ -156,8 +157,13 @@ void progress_show(struct progress_view *v, const struct progress *p)
 	else if (was_unreachable && !p->unreachable)
 		say_new(v, "the worker is back");
 	switch ((enum workload_state)p->state) {
-	case WORKLOAD_PENDING: show_reason(v, "pending", p); break;
+	case WORKLOAD_PENDING:
+		show_reason(v, v->lease[0] ? "trying again" : "pending", p);
+		v->over = v->lease[0] != '\0';
+		break;
 	case WORKLOAD_PREPARING:
+		if (v->over && (str_empty(p->lease) || str_eq(p->lease, v->lease)))
+			break;
 		show_placement(v, p);
 		show_preparation(v, p);
 		break;

@@ -78,6 +78,10 @@ static int unreachable(struct cli *cli, const char *url, struct err *err)
 	if (err->code != ERR_UNAVAILABLE)
 		return -1;
 	snprintf(detail, sizeof(detail), "%s", why + strspn(why, ": "));
+	if (strstr(detail, "certificate"))
+		return err_set(err, ERR_UNAVAILABLE,
+			       "%.60s is not trusted (%s): `tes login --ca-file` or TES_CA_FILE names its authority's certificate",
+			       cli->url, detail);
 	return err_set(
 		err, ERR_UNAVAILABLE,
 		"%.60s cannot be reached (%s): is it right? `tes login --url` or TES_URL change it",
@@ -113,6 +117,7 @@ int remote_call(struct cli *cli, const struct remote *r, struct err *err)
 		.timeout_ms = CALL_TIMEOUT_MS,
 		.response_max = ANSWER_MAX,
 		.cancel = &cli_interrupted,
+		.ca_file = cli->ca_file,
 	};
 
 	if (r->in && op->method == GET)

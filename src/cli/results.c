@@ -174,6 +174,7 @@ static int fetch_once(struct download *d, struct err *err)
 		.on_status = on_status,
 		.arg = d,
 		.cancel = &cli_interrupted,
+		.ca_file = cli->ca_file,
 	};
 	int rc;
 

@@ -20,7 +20,7 @@ int secret_get(void *arg, const char *name, const char **ret, struct err *err)
 	snprintf(prompt, sizeof(prompt), "Value of the secret %.100s: ", name);
 	if (term_read_secret(prompt, typed, sizeof(typed), &why) < 0)
 		return err_set(err, ERR_INVALID,
-			       "%.100s is not in the environment, and cannot be asked for: %s",
+			       "%.100s is not in the environment: export it, or be asked on a terminal (%s)",
 			       name, why.text);
 	*ret = arena_strdup(arena, typed);
 	explicit_bzero(typed, sizeof(typed));
@@ -104,6 +104,10 @@ static int quote_resources(struct cli *cli, const char *id, struct workload_spec
 {
 	struct quote quote;
 
+	if (!id_valid(id, "qt"))
+		return err_set(err, ERR_INVALID,
+			       "\"%.40s\" is not a full id: copy what `tes quote` has printed",
+			       id);
 	if (remote_call(cli, &(struct remote){ OP_quote_show, .param = id, .out = &quote },
 			err) < 0)
 		return -1;

@@ -59,6 +59,7 @@ static int connection_read(struct reader *r, struct err *why, struct err *err)
 		.on_data = on_data,
 		.arg = r,
 		.cancel = &cli_interrupted,
+		.ca_file = cli->ca_file,
 	};
 	int rc;
 

@@ -66,6 +66,7 @@ static int input_upload(struct cli *cli, int fd, int64_t size, const char *name,
 		.on_progress = on_upload,
 		.arg = &u,
 		.cancel = &cli_interrupted,
+		.ca_file = cli->ca_file,
 	};
 	int rc;
 

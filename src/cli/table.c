@@ -34,6 +34,7 @@ static const struct flag login_flags[] = {
 	{ "key", 0, VALUE_TEXT, false, "KEY", NULL, NULL, "API key; \"-\" reads it from standard input. Neither --key nor --email: it is asked for." },
 	{ "email", 0, VALUE_TEXT, false, "EMAIL", NULL, NULL, "Make a key with mail address and password; the password is asked for, or read from standard input." },
 	{ "org", 0, VALUE_TEXT, false, "ORG", NULL, NULL, "Organisation, for members of several." },
+	{ "ca-file", 0, VALUE_FILE, false, "FILE", NULL, NULL, "Certificates to trust, in PEM, where the server's comes from an authority of your own." },
 	END,
 };
 static const struct flag offers_flags[] = {
@@ -42,7 +43,7 @@ static const struct flag offers_flags[] = {
 	END,
 };
 static const struct flag quote_flags[] = {
-	{ "offer", 0, VALUE_TEXT, false, "OFFER", "offer", NULL, "From this offer; else from the best." },
+	{ "offer", 0, VALUE_TEXT, false, "OFFER", NULL, NULL, "From this offer; else from the best." },
 	END,
 };
 static const struct flag run_flags[] = {
@@ -75,7 +76,7 @@ static const struct flag ls_flags[] = {
 static const struct flag logs_flags[] = {
 	{ "follow", 'f', VALUE_NONE, false, NULL, NULL, NULL, "Go on until it has ended." },
 	{ "since", 0, VALUE_SINCE, false, "TIME", "since_ms", NULL, "Only what is newer: 10m, a day or a time." },
-	{ "lease", 0, VALUE_TEXT, false, "LEASE", "lease", NULL, "Of this attempt; else of the last." },
+	{ "lease", 0, VALUE_TEXT, false, "LEASE", NULL, NULL, "Of this attempt; else of the last." },
 	END,
 };
 static const struct flag results_flags[] = {
@@ -89,7 +90,7 @@ static const struct flag bill_flags[] = {
 };
 static const struct flag events_flags[] = {
 	{ "follow", 'f', VALUE_NONE, false, NULL, NULL, NULL, "Go on with what happens from now on." },
-	{ "subject", 0, VALUE_TEXT, false, "ID", "subject", NULL, "Only about this workload, lease, worker or key." },
+	{ "subject", 0, VALUE_TEXT, false, "ID", NULL, NULL, "Only about this workload, lease, worker or key." },
 	{ "limit", 0, VALUE_NUMBER, false, "N", "limit", NULL, "Events to show, at most." },
 	{ "after", 0, VALUE_NUMBER, false, "NUMBER", "after", NULL, "Only those with a higher number." },
 	END,
@@ -115,7 +116,7 @@ static const char *const keys_actions[] = { "create", "revoke", NULL };
 
 const struct command commands[] = {
 	{ "login", "[--url URL] [--key KEY | --email EMAIL]", "Say which network to use, and prove who you are.",
-	  "The key is checked, then kept in ~/.config/tes/config (XDG_CONFIG_HOME), readable by you alone. TES_URL and TES_KEY win over that file.",
+	  "The key is checked, then kept in ~/.config/tes/config (XDG_CONFIG_HOME), readable by you alone. TES_URL, TES_KEY and TES_CA_FILE win over that file.",
 	  WORDS_NONE, { login_flags }, NULL, NULL, cmd_login },
 	{ "logout", "", "Forget the key.", "The key itself stays valid: `tes keys revoke` ends it.", WORDS_NONE, { NULL }, NULL, NULL, cmd_logout },
 	{ "whoami", "", "Show who the key belongs to and what it may do.", NULL, WORDS_NONE, { NULL }, NULL, NULL, cmd_whoami },

@@ -64,6 +64,10 @@ static void cell_format(const struct column *c, const struct field *f, const voi
 		if (then)
 			span_text(now_ms - then, text);
 		strbuf_adds(out, then ? text : "-");
+	} else if (at && c->flags & COLUMN_MS && *(const int64_t *)at) {
+		time_format(*(const int64_t *)at, text); /* "2026-11-23T13:58:00.123Z" */
+		text[10] = ' ';
+		strbuf_adds(out, text);
 	} else if (at && c->flags & COLUMN_CPUS) {
 		int64_t milli = *(const int64_t *)at;
 

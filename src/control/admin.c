@@ -21,7 +21,10 @@ const char admin_help[] =
 	"  worker remove WORKER --why TEXT        its key was lost or its machine is gone: ends its leases, frees its GPUs\n"
 	"  evidence [WORKER]                      what workers sent that cannot be true\n"
 	"  audit                                  recompute the ledger and the event chain; status 1 if anything is off\n"
-	"ORG is an id or a name.  --json prints one JSON object or list.\n";
+	"ORG is an id or a name, WORKER also a unique beginning of its id.  --json prints one JSON object or list.\n";
+
+#define COLUMNS_MAX	 16
+#define PASSWORD_LEN_MIN 8
 
 struct args {
 	struct control *c;
@@ -31,6 +34,7 @@ struct args {
 	int word_count;
 	const char *org, *role, *name, *reason, *id, *ttl, *why;
 	bool password_stdin, json;
+	bool usage; /* the error is one of usage: exit status 2 */
 };
 
 static int args_read(int argc, char **argv, struct args *a, struct err *err)
@@ -89,36 +93,51 @@ static void print_value(const struct args *a, const struct type *t, const void *
 	puts(out.buf);
 }
 
-/* Rows of a described type: a JSON list, or the named fields in columns of tabs. */
-static void print_list(const struct args *a, const struct type *t, const void *items, size_t len, const char *const *columns)
+static void print_json_list(const struct type *t, const void *items, size_t len)
 {
 	cleanup_strbuf struct strbuf out = STRBUF_INIT;
 
-	if (a->json)
-		strbuf_addc(&out, '[');
 	for (size_t i = 0; i < len; i++) {
-		const char *item = (const char *)items + i * t->size;
-
-		if (a->json) {
-			if (i)
-				strbuf_addc(&out, ',');
-			schema_write(t, item, &out);
-			continue;
-		}
-		for (size_t k = 0; columns[k]; k++) {
-			const void *at;
-			const struct field *f = schema_field(t, columns[k], item, &at);
-
-			if (k)
-				strbuf_addc(&out, '\t');
-			if (f)
-				field_format(f, at, &out);
-		}
-		strbuf_addc(&out, '\n');
+		strbuf_addc(&out, i ? ',' : '[');
+		schema_write(t, (const char *)items + i * t->size, &out);
 	}
-	if (a->json)
-		strbuf_adds(&out, "]\n");
-	fputs(out.buf, stdout);
+	puts(len ? (strbuf_addc(&out, ']'), out.buf) : "[]");
+}
+
+/* Rows of a described type: a JSON list; on a terminal a table with heads; else columns of tabs, for cut(1). */
+static void print_list(struct args *a, const struct type *t, const void *items, size_t len, const char *const *columns)
+{
+	bool people = term_is(STDOUT_FILENO);
+	size_t widths[COLUMNS_MAX], count = 0;
+	const char **cells;
+
+	if (a->json) {
+		print_json_list(t, items, len);
+		return;
+	}
+	while (columns[count])
+		count++;
+	assert(count <= COLUMNS_MAX);
+	cells = arena_array(&a->arena, const char *, (len + 1) * count);
+	for (size_t k = 0; k < count; k++) {
+		cells[k] = columns[k];
+		widths[k] = strlen(columns[k]);
+		for (size_t i = 0; i < len; i++) {
+			cleanup_strbuf struct strbuf raw = STRBUF_INIT, safe = STRBUF_INIT;
+			const void *at;
+			const struct field *f = schema_field(t, columns[k], (const char *)items + i * t->size, &at);
+
+			assert(f);
+			field_format(f, at, &raw);
+			strbuf_add_escaped(&safe, raw.buf, raw.len);
+			cells[(i + 1) * count + k] = arena_strdup(&a->arena, safe.buf);
+			widths[k] = MAX(widths[k], safe.len);
+		}
+	}
+	for (size_t i = people ? 0 : 1; i <= len; i++)
+		for (size_t k = 0; k < count; k++)
+			printf("%-*s%s", people && k + 1 < count ? (int)widths[k] : 0, cells[i * count + k],
+			       k + 1 == count ? "\n" : people ? "  " : "\t");
 }
 
 /* ---- organisations, people, keys ------------------------------------------------------------------------------- */
@@ -211,13 +230,16 @@ static int password_read(struct args *a, char hash[static PASSWORD_HASH_SIZE], s
 {
 	char password[256] = "";
 
-	if (!a->password_stdin)
-		return term_read_secret("Password: ", password, sizeof(password), err) < 0 ? -1 : password_hash(password, hash, err);
-	if (!fgets(password, sizeof(password), stdin))
+	if (!a->password_stdin) {
+		if (term_read_secret("Password: ", password, sizeof(password), err) < 0)
+			return -1;
+	} else if (!fgets(password, sizeof(password), stdin)) {
 		return err_set(err, ERR_INVALID, "no password came on standard input");
+	}
 	password[strcspn(password, "\r\n")] = '\0';
-	if (strlen(password) < 8)
-		return err_set(err, ERR_INVALID, "the password has %zu characters, at least 8 are needed", strlen(password));
+	if (strlen(password) < PASSWORD_LEN_MIN)
+		return err_set(err, ERR_INVALID, "the password has %zu characters, at least %d are needed", strlen(password),
+			       PASSWORD_LEN_MIN);
 	return password_hash(password, hash, err);
 }
 
@@ -327,6 +349,9 @@ static int credit(struct args *a, struct err *err)
 		return -1;
 	if (x.transfer.amount <= 0)
 		return err_set_field(err, "AMOUNT", "%s is not more than 0; a correction is a new transfer", word(a, 2));
+	money_format(LEDGER_AMOUNT_MAX, balance);
+	if (x.transfer.amount > LEDGER_AMOUNT_MAX)
+		return err_set_field(err, "AMOUNT", "$%.40s is more than $%s, the most of one transfer", word(a, 2), balance);
 	if (a->id && !id_valid(a->id, "tr"))
 		return err_set_field(err, "--id", "\"%.40s\" is not a transfer id", a->id);
 	x.transfer.kind = TRANSFER_POSTED;
@@ -357,8 +382,11 @@ static int token_create(struct args *a, struct err *err)
 {
 	struct token_arg x = { .a = a, .ttl_ms = DAY_MS };
 
-	if (org_find(a, a->org, &x.org, err) < 0 || (a->ttl && duration_parse(a->ttl, &x.ttl_ms, err) < 0) ||
-	    db_tx(a->conn, token_tx, &x, err) < 0)
+	if (org_find(a, a->org, &x.org, err) < 0 || (a->ttl && duration_parse(a->ttl, &x.ttl_ms, err) < 0))
+		return -1;
+	if (x.ttl_ms < SECOND_MS || x.ttl_ms > 366 * DAY_MS)
+		return err_set_field(err, "--ttl", "%.40s is out of range: give 1s to 366d", a->ttl);
+	if (db_tx(a->conn, token_tx, &x, err) < 0)
 		return -1;
 	print_value(a, &join_token_type, &x.token, x.token.secret);
 	return 0;
@@ -406,12 +434,36 @@ static int block_tx(struct db_conn *conn, void *arg, struct err *err)
 			    x->remove ? "removed" : x->block ? "blocked" : "unblocked", x->why, err);
 }
 
+/* By its id, a unique beginning of it, or its name. */
+static int worker_find(struct args *a, const char *ref, const char **ret, struct err *err)
+{
+	struct worker *found;
+	size_t len;
+
+	if (db_select(a->conn, &worker_type, "workers",
+		      "WHERE state <> 'left' AND (id = $1 OR name = $1 OR substr(id, 1, length($1)) = $1) ORDER BY joined_ms LIMIT 2",
+		      DB_ARGS(DB_TEXT(ref)), &a->arena, (void **)&found, &len, err) < 0)
+		return -1;
+	if (len == 0 || !*ref)
+		return err_set(err, ERR_NOT_FOUND, "there is no worker \"%.60s\"; `tesd admin worker list` lists them", ref);
+	if (len > 1)
+		return err_set(err, ERR_CONFLICT, "\"%.60s\" stands for several workers: give the whole id", ref);
+	*ret = found->id;
+	return 0;
+}
+
 static int worker_block(struct args *a, bool block, bool remove, struct err *err)
 {
-	struct block_arg x = { .a = a, .id = word(a, 2), .block = block, .remove = remove, .why = block ? a->why : "" };
+	struct block_arg x = { .a = a, .block = block, .remove = remove, .why = block ? a->why : "" };
+	const char *what = remove ? "remove" : block ? "block" : "unblock";
 
-	if (!x.id || (block && str_empty(a->why)))
-		return err_set(err, ERR_INVALID, "say which worker%s", block ? " and why: worker block WORKER --why TEXT" : "");
+	if (!word(a, 2) || (block && str_empty(a->why))) {
+		a->usage = true;
+		return err_set(err, ERR_INVALID, "say which worker%s: worker %s WORKER%s", block ? ", and why" : "", what,
+			       block ? " --why TEXT" : "");
+	}
+	if (worker_find(a, word(a, 2), &x.id, err) < 0)
+		return -1;
 	if (db_tx(a->conn, block_tx, &x, err) < 0)
 		return -1;
 	x.w.blocked = block;
@@ -535,7 +587,8 @@ static int run(struct args *a, struct err *err)
 		return evidence(a, err);
 	if (str_eq(first, "audit"))
 		return audit(a, err);
-	return err_set(err, ERR_INVALID, "there is no command \"%s%s%s\"; `tesd admin --help` lists them", first ? first : "",
+	a->usage = true;
+	return err_set(err, ERR_INVALID, "there is no command \"%.40s%s%.40s\"; `tesd admin --help` lists them", first ? first : "",
 		       second ? " " : "", second ? second : "");
 }
 
@@ -543,7 +596,7 @@ int admin_main(struct control *c, struct db_conn *conn, int argc, char **argv)
 {
 	struct args a = { .c = c, .conn = conn };
 	struct err err = { 0 };
-	int rc = args_read(argc, argv, &a, &err) < 0 || run(&a, &err) < 0;
+	int rc = args_read(argc, argv, &a, &err) < 0 ? 2 : run(&a, &err) < 0 ? (a.usage ? 2 : 1) : 0;
 
 	arena_release(&a.arena);
 	if (rc)

@@ -3,6 +3,8 @@
 
 #include "../os/os.h"
 
+#include <arpa/inet.h>
+
 static const char *const log_formats[] = { "plain", "json", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 
@@ -60,13 +62,73 @@ static const struct config_key keys[] = {
 	KEY("limits", "workloads_active_max", CONFIG_INT, workloads_active_max, "10000", 1, 10000000,
 	    "Workloads of one organisation that have not ended."),
 };
+static bool is_address(const char *text)
+{
+	unsigned char any[16];
+
+	return inet_pton(AF_INET, text, any) == 1 || inet_pton(AF_INET6, text, any) == 1;
+}
+
+static bool is_url(const char *text)
+{
+	const char *host = str_starts(text, "http://") ? text + 7 : str_starts(text, "https://") ? text + 8 : "";
+
+	return *host && *host != '/' && !text[strcspn(text, " \t\"\\?#")];
+}
+
+/* What can be told before anything starts; the library looks at the rest. */
+static int pem_check(const char *key, const char *path, struct err *err)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	struct err why = { 0 };
+
+	if (file_read(path, 1 << 20, &text, &why) < 0)
+		return err_set_field(err, key, "%s", why.text);
+	return strstr(text.buf, "-----BEGIN ") ? 0 : err_set_field(err, key, "%.100s holds no PEM: it begins with -----BEGIN", path);
+}
+
+/* One that is not there yet is made at the first start. */
+static int secret_key_check(const char *path, struct err *err)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	struct err why = { 0 };
+	unsigned char key[sizeof(((struct control *)NULL)->secret_key)];
+	struct slice s;
+
+	if (file_read(path, 4096, &text, &why) < 0)
+		return why.code == ERR_NOT_FOUND ? 0 : err_set_field(err, "store.secret_key_file", "%s", why.text);
+	s = slice_trim((struct slice){ text.buf, text.len });
+	text.buf[s.ptr - text.buf + s.len] = '\0';
+	if (hex_parse(s.ptr, key, sizeof(key)) < 0)
+		return err_set_field(err, "store.secret_key_file", "%.100s is not a key: 64 hexadecimal digits", path);
+	explicit_bzero(key, sizeof(key));
+	return 0;
+}
+
+static int server_check(const struct control_config *c, struct err *err)
+{
+	if (!is_address(c->listen_address))
+		return err_set_field(err, "server.listen_address", "\"%.60s\" is not an IP address: write it like 127.0.0.1 or ::",
+				     c->listen_address);
+	if (!is_url(c->public_url))
+		return err_set_field(err, "server.public_url", "\"%.60s\" is not a URL: write it like https://tes.example.org",
+				     c->public_url);
+	if (str_empty(c->tls_cert) != str_empty(c->tls_key))
+		return err_set_field(err, str_empty(c->tls_key) ? "server.tls_cert" : "server.tls_key",
+				     "tls_cert and tls_key go together: give both or neither");
+	if (!str_empty(c->tls_cert) && (pem_check("server.tls_cert", c->tls_cert, err) < 0 ||
+					pem_check("server.tls_key", c->tls_key, err) < 0))
+		return -1;
+	return 0;
+}
+
 /* What no key alone can say. */
 static int config_check(const void *filled, struct err *err)
 {
 	const struct control_config *c = filled;
 
-	if (str_empty(c->tls_cert) != str_empty(c->tls_key))
-		return err_set_field(err, "server.tls_key", "tls_cert and tls_key go together: give both or neither");
+	if (server_check(c, err) < 0)
+		return -1;
 	if (c->silent_after_ms < 2 * c->heartbeat_ms)
 		return err_set_field(err, "network.silent_after", "is %" PRId64 " ms, less than two heartbeats of %" PRId64
 				     " ms: one lost message would make a worker unreachable", c->silent_after_ms, c->heartbeat_ms);
@@ -79,6 +141,8 @@ static int config_check(const void *filled, struct err *err)
 		return err_set_field(err, "store.database", "\"%.60s\" is neither sqlite:PATH nor postgres://…", c->database);
 	if (!str_starts(c->blobs, "file:"))
 		return err_set_field(err, "store.blobs", "\"%.60s\" is not file:DIRECTORY", c->blobs);
+	if (secret_key_check(c->secret_key_file, err) < 0)
+		return -1;
 	if (c->production && str_starts(c->public_url, "http://") && !str_starts(c->public_url, "http://127."))
 		return err_set_field(err, "server.public_url", "is not https, and production is set: keys would cross the network in the clear");
 	return 0;

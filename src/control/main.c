@@ -31,21 +31,46 @@ static int fail(const struct err *err)
 	return 1;
 }
 
+static int fail_usage(const struct err *err)
+{
+	fail(err);
+	return 2;
+}
+
 /* Takes "-c FILE" out of the arguments. */
-static const char *config_path(int *argc, char **argv)
+static int config_path(int *argc, char **argv, const char **ret, struct err *err)
 {
 	static const char standard[] = "/etc/tes/tesd.conf";
 	const char *path = getenv("TES_CONFIG");
 
-	for (int i = 1; i + 1 < *argc; i++) {
-		if (!str_eq(argv[i], "-c"))
+	for (int i = 1; i < *argc; i++) {
+		if (!str_eq(argv[i], "-c") && !str_eq(argv[i], "--config"))
 			continue;
+		if (i + 1 == *argc)
+			return err_set(err, ERR_INVALID, "%s needs a file: -c FILE", argv[i]);
 		path = argv[i + 1];
 		memmove(&argv[i], &argv[i + 2], (*argc - i - 1) * sizeof(*argv));
 		*argc -= 2;
 		break;
 	}
-	return path ? path : access(standard, F_OK) == 0 ? standard : NULL;
+	*ret = path ? path : access(standard, F_OK) == 0 ? standard : NULL;
+	return 0;
+}
+
+/* What is not understood is refused: a server that started without the file meant by a mistyped "-c" would make a
+ * store of its own. */
+static int words_check(int argc, char **argv, struct err *err)
+{
+	const char *what = argv[1];
+	int max = str_eq(what, "backup") ? 3 : 2;
+
+	if (str_eq(what, "admin"))
+		return 0; /* it reads its own */
+	for (int i = 2; i < argc; i++)
+		if (i >= max || argv[i][0] == '-')
+			return err_set(err, ERR_INVALID, "tesd %s does not take \"%.60s\"; `tesd --help` shows what it takes", what,
+				       argv[i]);
+	return argc < max ? err_set(err, ERR_INVALID, "say where to: tesd backup FILE") : 0;
 }
 
 /* ---- duties ------------------------------------------------------------------------------------------------------ */
@@ -269,9 +294,7 @@ static int command(struct process *p, int argc, char **argv)
 		return 0;
 	}
 	if (str_eq(what, "backup")) {
-		if (argc != 3)
-			err_set(&err, ERR_INVALID, "say where to: tesd backup FILE");
-		return argc != 3 || db_backup(p->db, argv[2], &err) < 0 ? fail(&err) : (puts("done"), 0);
+		return db_backup(p->db, argv[2], &err) < 0 ? fail(&err) : (puts("done"), 0);
 	}
 	if (str_eq(what, "admin"))
 		return command_admin(p, argc - 2, argv + 2, &err);
@@ -287,7 +310,8 @@ static int print_and_free(struct strbuf *out)
 
 static bool is_command(const char *s)
 {
-	static const char *const names[] = { "run", "check-config", "migrate", "backup", "admin" };
+	static const char *const names[] = { "run", "check-config", "migrate", "backup", "admin", "openapi", "config", "version",
+					     "--version" };
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (str_eq(s, names[i]))
@@ -295,35 +319,46 @@ static bool is_command(const char *s)
 	return false;
 }
 
+/* Of commands that need no configuration; false: it is another. */
+static bool command_plain(const char *what, struct strbuf *out)
+{
+	if (str_eq(what, "version") || str_eq(what, "--version"))
+		strbuf_adds(out, "tesd " TES_VERSION);
+	else if (str_eq(what, "openapi"))
+		api_openapi("http://127.0.0.1:7370", out);
+	else if (str_eq(what, "config"))
+		control_config_print(out);
+	return out->len > 0;
+}
+
 int control_main(int argc, char **argv)
 {
 	struct process p = { 0 };
 	struct err err = { 0 };
 	struct strbuf out = STRBUF_INIT;
-	const char *path = config_path(&argc, argv), *what = argc > 1 ? argv[1] : "--help";
-	bool wants_help = str_eq(what, "--help") || str_eq(what, "-h") || str_eq(what, "help") ||
-			  (argc > 2 && (str_eq(argv[argc - 1], "--help") || str_eq(argv[argc - 1], "-h")));
-	int rc;
+	const char *path = NULL, *what;
+	int rc = config_path(&argc, argv, &path, &err);
+	const char *last = argv[argc - 1];
 
+	what = argc > 1 ? argv[1] : "--help";
 	crypto_init();
-	if (wants_help)
+	if (rc < 0)
+		return fail_usage(&err);
+	if (argc < 2 || str_eq(what, "help") || str_eq(last, "--help") || str_eq(last, "-h"))
 		return fputs(str_eq(what, "admin") ? admin_help : help, stdout) < 0;
-	if (str_eq(what, "version") || str_eq(what, "--version"))
-		return puts("tesd " TES_VERSION) < 0;
-	if (str_eq(what, "openapi")) {
-		api_openapi("http://127.0.0.1:7370", &out);
-		return print_and_free(&out);
-	}
-	if (str_eq(what, "config")) {
-		control_config_print(&out);
-		return print_and_free(&out);
-	}
-	if (!is_command(what)) {
-		fprintf(stderr, "tesd: there is no command \"%s\"; `tesd --help` lists them\n", what);
+	if (!is_command(what))
+		err_set(&err, ERR_INVALID, "there is no command \"%.60s\"; `tesd --help` lists them", what);
+	if (!is_command(what) || words_check(argc, argv, &err) < 0)
+		return fail_usage(&err);
+	if (str_eq(what, "admin") && argc == 2) {
+		fputs(admin_help, stderr);
 		return 2;
 	}
+	if (command_plain(what, &out))
+		return print_and_free(&out);
 	if (control_config_load(path, &p.arena, &p.config, &err) < 0) {
 		arena_release(&p.arena);
+		err.field[0] = '\0'; /* the text names file, line and key */
 		return fail(&err);
 	}
 	log_init(STDERR_FILENO, p.config.log_format == 1, p.config.log_level);

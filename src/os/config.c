@@ -43,11 +43,11 @@ static const char *section_find(const struct config_table *t, struct slice name)
 }
 
 /* The section (section NULL) or the key of that section that a person who wrote `text` may have
- * meant. */
+ * meant; NULL if none is near. */
 static const char *nearest(const struct config_table *t, const char *section, const char *text)
 {
-	size_t best_distance = SIZE_MAX;
-	const char *best = "";
+	size_t best_distance = 2 + strlen(text) / 3;
+	const char *best = NULL;
 
 	for (size_t i = 0; i < t->count; i++) {
 		const char *name = section ? t->keys[i].key : t->keys[i].section;
@@ -55,12 +55,28 @@ static const char *nearest(const struct config_table *t, const char *section, co
 
 		if (section && !str_eq(t->keys[i].section, section))
 			continue;
-		if (distance < best_distance || !best[0]) {
+		if (distance < best_distance) {
 			best_distance = distance;
 			best = name;
 		}
 	}
 	return best;
+}
+
+/* ": did you mean [log]?", else what there is. */
+static const char *section_hint(struct loader *l, const char *text)
+{
+	cleanup_strbuf struct strbuf out = STRBUF_INIT;
+	const struct config_table *t = l->table;
+	const char *near = nearest(t, NULL, text);
+
+	if (near)
+		return arena_printf(l->arena, "did you mean [%s]?", near);
+	strbuf_adds(&out, "there are");
+	for (size_t i = 0; i < t->count; i++)
+		if (i == 0 || !str_eq(t->keys[i].section, t->keys[i - 1].section))
+			strbuf_addf(&out, " [%s]", t->keys[i].section);
+	return arena_strdup(l->arena, out.buf);
 }
 
 /* ---- the file ---- */
@@ -80,8 +96,8 @@ static int read_head(struct loader *l, struct slice line, struct err *err)
 		const char *text = arena_strndup(l->arena, name.ptr, name.len);
 
 		return err_set(err, ERR_INVALID,
-			       "%s:%d: unknown section [%.40s]: did you mean [%s]?", l->name,
-			       l->line, text, nearest(l->table, NULL, text));
+			       "%s:%d: unknown section [%.40s]: %s", l->name, l->line, text,
+			       section_hint(l, text));
 	}
 	l->section = known;
 	return 0;
@@ -144,10 +160,12 @@ static int read_pair(struct loader *l, struct slice line, struct err *err)
 	if (!key) {
 		const char *text = arena_strndup(l->arena, name.ptr, name.len);
 
-		return err_set_field(err, text,
-				     "%s:%d: unknown key '%.40s' in [%s]: did you mean '%s'?",
+		const char *near = nearest(l->table, l->section, text);
+
+		return err_set_field(err, text, "%s:%d: unknown key '%.40s' in [%s]: %s%s%s",
 				     l->name, l->line, text, l->section,
-				     nearest(l->table, l->section, text));
+				     near ? "did you mean '" : "remove it, or correct its name",
+				     near ? near : "", near ? "'?" : "");
 	}
 	found = &l->found[key - l->table->keys];
 	if (found->value)
@@ -216,11 +234,17 @@ static int refuse_variable(struct loader *l, const char *name, const struct conf
 	const char *start = variable_name(l->arena, of->section, "");
 	char *wrong = arena_strdup(l->arena, name + strlen(start));
 
+	const char *near;
+
 	for (char *c = wrong; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
-	return err_set(
-		err, ERR_INVALID, "unknown environment variable %.60s: did you mean %s?", name,
-		variable_name(l->arena, of->section, nearest(l->table, of->section, wrong)));
+	near = nearest(l->table, of->section, wrong);
+	if (!near)
+		return err_set(err, ERR_INVALID,
+			       "unknown environment variable %.60s: unset it, or correct its name",
+			       name);
+	return err_set(err, ERR_INVALID, "unknown environment variable %.60s: did you mean %s?",
+		       name, variable_name(l->arena, of->section, near));
 }
 
 static int read_variable(struct loader *l, const char *name, const char *value, struct err *err)

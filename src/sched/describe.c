@@ -29,15 +29,26 @@ static void add_duration(struct strbuf *out, int64_t seconds)
 
 static void add_cpus(struct strbuf *out, int64_t milli)
 {
-	strbuf_addf(out, "%" PRId64, milli / 1000);
-	if (milli % 1000)
-		strbuf_addf(out, ".%03" PRId64, milli % 1000);
-	strbuf_adds(out, " cpus");
+	char text[24];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%" PRId64 ".%03" PRId64, milli / 1000,
+				      milli % 1000);
+
+	while (text[len - 1] == '0')
+		len--;
+	strbuf_add(out, text, len - (text[len - 1] == '.'));
+	strbuf_adds(out, milli == 1000 ? " cpu" : " cpus");
 }
 
 static void add_ppm(struct strbuf *out, int64_t ppm)
 {
-	strbuf_addf(out, "%" PRId64 ".%04" PRId64 "%%", ppm / 10000, ppm % 10000);
+	char text[24];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%" PRId64 ".%04" PRId64, ppm / 10000,
+				      ppm % 10000);
+
+	while (text[len - 1] == '0')
+		len--;
+	strbuf_add(out, text, len - (text[len - 1] == '.'));
+	strbuf_addc(out, '%');
 }
 
 static void add_price(struct strbuf *out, int64_t uusd_h)
@@ -199,7 +210,7 @@ static void change_gpus(const struct shelf *s, const struct ask *a, struct strbu
 	if (s->has[DIM_GPUS] > 0)
 		strbuf_addf(out, "ask for at most %" PRId64 " gpus", s->has[DIM_GPUS]);
 	else
-		strbuf_adds(out, "ask for no gpus, of no model");
+		strbuf_adds(out, "ask for no gpus");
 }
 
 static void change_share(enum constraint c, const struct shelf *s, struct strbuf *out)
@@ -255,7 +266,10 @@ void constraint_change(enum constraint c, const struct shelf *s, const struct as
 	case CONSTRAINT_REGION: change_text(out, "region", s->kind->region); return;
 	case CONSTRAINT_GPU_MODEL: change_text(out, "gpu_model", s->kind->model); return;
 	case CONSTRAINT_VRAM:
-		strbuf_addf(out, "ask for at most %" PRId64 " MiB of vram", s->kind->vram_mib);
+		if (s->kind->vram_mib == 0)
+			strbuf_adds(out, "leave vram out");
+		else
+			strbuf_addf(out, "ask for at most %" PRId64 " MiB of vram", s->kind->vram_mib);
 		return;
 	case CONSTRAINT_WORKER:
 		strbuf_adds(out, "leave the quote out, or take a new one");

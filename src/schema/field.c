@@ -85,6 +85,11 @@ enum unit field_unit(const struct field *f)
 	return UNIT_NONE;
 }
 
+bool field_is_milli(const struct field *f)
+{
+	return name_ends(f->name, "_milli");
+}
+
 const char *text_map_find(const struct text_map *m, const char *key)
 {
 	for (size_t i = 0; i < m->len; i++)

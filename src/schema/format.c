@@ -120,6 +120,30 @@ static void add_object(const struct type *t, const void *value, struct strbuf *o
 		strbuf_addc(out, '-');
 }
 
+
+/* Thousandths as people write them: 0.01. */
+static void add_milli(int64_t milli, struct strbuf *out)
+{
+	char text[32];
+
+	money_format(milli * 1000, text);
+	strbuf_adds(out, milli % 1000 ? text : "");
+	if (milli % 1000 == 0)
+		strbuf_addf(out, "%" PRId64, milli / 1000);
+}
+
+void number_format(const struct field *f, int64_t v, struct strbuf *out)
+{
+	if (f->kind == KIND_MONEY)
+		add_money(v, out);
+	else if (f->kind == KIND_PPM)
+		add_ppm(v, out);
+	else if (field_is_milli(f))
+		add_milli(v, out);
+	else
+		add_int(f, v, out);
+}
+
 void field_format(const struct field *f, const void *at, struct strbuf *out)
 {
 	if (!at || field_is_absent(f, at)) {

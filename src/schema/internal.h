@@ -32,6 +32,9 @@ bool field_is_absent(const struct field *f, const void *at);
 /* What a number counts, as the end of its name says. */
 enum unit { UNIT_NONE, UNIT_BYTES, UNIT_MIB, UNIT_MS, UNIT_S };
 enum unit field_unit(const struct field *f);
+bool field_is_milli(const struct field *f); /* counts thousandths */
+/* As people write it, with its unit; also 0. */
+void number_format(const struct field *f, int64_t v, struct strbuf *out);
 
 const struct field *type_find(const struct type *t, const char *name,
 			      size_t len);		    /* NULL if unknown or hidden */

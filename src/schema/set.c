@@ -38,8 +38,10 @@ static int human_number(const struct field *f, const char *text, int64_t *ret, s
 		*ret = v / 100;
 		return 0;
 	}
-	if (is_plain_number(text) || field_unit(f) == UNIT_NONE)
+	if (is_plain_number(text))
 		return int_parse(text, INT64_MIN, INT64_MAX, ret, err);
+	if (field_unit(f) == UNIT_NONE)
+		return int_parse(text, f->min, f->max, ret, err); /* names the range */
 	switch (field_unit(f)) {
 	case UNIT_BYTES: return size_parse(text, ret, err);
 	case UNIT_MIB:
@@ -56,6 +58,22 @@ static int human_number(const struct field *f, const char *text, int64_t *ret, s
 	case UNIT_NONE: break;
 	}
 	return 0;
+}
+
+/* Out of range, in the words in which it was written: "20GiB is more than 16 GiB", not the field's MiB. */
+static int range_err(const struct field *f, const char *text, int64_t v, const struct path *path,
+		     int line, struct err *err)
+{
+	cleanup_strbuf struct strbuf given = STRBUF_INIT, limit = STRBUF_INIT;
+	bool low = v < f->min;
+
+	if (is_plain_number(text))
+		number_format(f, v, &given);
+	else
+		strbuf_adds(&given, text);
+	number_format(f, low ? f->min : f->max, &limit);
+	return path_err(path, line, err, "%.40s is %s than %s, the %s allowed", given.buf,
+			low ? "less" : "more", limit.buf, low ? "least" : "most");
 }
 
 static int number_from_text(const struct field *f, const char *text, bool human,
@@ -75,6 +93,8 @@ static int number_from_text(const struct field *f, const char *text, bool human,
 		return path_err(path, line, err, "is not what is wanted here");
 	if (rc < 0)
 		return path_err(path, line, err, "%s", why.text);
+	if (human && f->kind != KIND_TIME && (v < f->min || v > f->max))
+		return range_err(f, text, v, path, line, err);
 	if (number_check(f, v, path, line, err) < 0)
 		return -1;
 	*ret = v;

@@ -5,6 +5,8 @@
 #include "jail/jail.h"
 
 #include <errno.h>
+#include <linux/capability.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,6 +129,18 @@ static void check_engine(struct checks *cs)
 	told(cs, "engine", CHECK_OK, NULL, "%s %s", cs->engine.engine, cs->engine.version);
 }
 
+/* Whether /proc shows the files that a container holds open (proc(5), ptrace access mode). */
+static bool sees_open_files(void)
+{
+	cleanup_strbuf struct strbuf status = STRBUF_INIT;
+	const char *line;
+
+	if (file_read("/proc/self/status", 64 << 10, &status, NULL) < 0)
+		return false;
+	line = strstr(status.buf, "\nCapEff:");
+	return line && strtoull(line + strlen("\nCapEff:"), NULL, 16) >> CAP_SYS_PTRACE & 1;
+}
+
 static void check_limits(struct checks *cs)
 {
 	const struct runtime_info *e = &cs->engine;
@@ -143,6 +157,9 @@ static void check_limits(struct checks *cs)
 	else if (!e->swap_limit)
 		told(cs, "limits", CHECK_WARNING, "boot with swapaccount=1, or without swap",
 		     "memory, CPU and processes are limited, swap is not");
+	else if (!e->storage_limit && !sees_open_files())
+		told(cs, "limits", CHECK_WARNING, "run as root with CAP_SYS_PTRACE, as the unit that ships does",
+		     "disk use is watched, but not of files that a workload removes and holds open");
 	else
 		told(cs, "limits", CHECK_OK, NULL, "memory, CPU and processes are limited%s",
 		     e->storage_limit ? ", disk too" : "; disk use is watched");
@@ -202,7 +219,7 @@ static void check_gpu(struct checks *cs)
 	     "%" PRId64 " threads, %" PRId64 " MiB of memory, %zu GPUs on offer",
 	     inv.cpu_threads, inv.memory_mib, inv.devices.len);
 	for (size_t i = 0; i < problems.len && cs->count < CHECKS_MAX - 2; i++)
-		told(cs, "hardware", CHECK_WARNING, "needed only to rent out what it names",
+		told(cs, "hardware", CHECK_WARNING, "mend it if what it names is to be rented out",
 		     "%s", problems.items[i]);
 	if (inv.devices.len && !inv.devices.items[0].simulated && cs->engine.engine[0] &&
 	    !cs->engine.cdi && !cs->engine.nvidia)
@@ -212,6 +229,15 @@ static void check_gpu(struct checks *cs)
 }
 
 /* A container is made, started and removed. */
+/* A directory as inputs have one, which the engine must see by the same path; NULL: not joined yet. */
+static const char *inputs_dir_make(struct checks *cs, char path[static 4096])
+{
+	const char *state_dir = cs->args->config->state_dir;
+
+	snprintf(path, 4096, "%s/check", state_dir);
+	return access(state_dir, W_OK) == 0 && (mkdir(path, 0755) == 0 || errno == EEXIST) ? path : NULL;
+}
+
 static void check_container(struct checks *cs)
 {
 	struct resources r = { .cpu_milli = 100, .memory_mib = 64, .disk_mib = 64 };
@@ -222,6 +248,7 @@ static void check_container(struct checks *cs)
 		.lease = lease, .generation = 1, .env = &none, .secrets = &none, .resources = &r
 	};
 	struct err err = { 0 };
+	char path[4096];
 	int rc;
 
 	if (!cs->rt || !cs->engine.engine[0] || str_empty(cs->args->image)) {
@@ -231,6 +258,7 @@ static void check_container(struct checks *cs)
 		return;
 	}
 	id_make("le", now_ms_get(), &random_system, lease);
+	spec.inputs_dir = inputs_dir_make(cs, path);
 	rc = runtime_image(cs->rt, cs->args->image, NULL, NULL, NULL, NULL, image, digest,
 			   &err);
 	if (rc == 0) {
@@ -250,9 +278,13 @@ static void check_container(struct checks *cs)
 			rc = -1;
 		}
 	}
+	if (spec.inputs_dir)
+		rmdir(spec.inputs_dir);
 	if (rc < 0)
 		told(cs, "container", CHECK_FAILED,
-		     "try it with the engine's own command line, and read the engine's log",
+		     strstr(err.text, "bind source") || strstr(err.text, "statfs")
+			     ? "the engine sees other files than this program (a snap, a virtual machine, a private /tmp?): set [worker] state_dir to a path of both"
+			     : "try it with the engine's own command line, and read the engine's log",
 		     "%s", err.text);
 	else
 		told(cs, "container", CHECK_OK, NULL,

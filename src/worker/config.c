@@ -1,6 +1,8 @@
 /* The configuration file, one row a key. */
 #include "internal.h"
 
+#include "hw/hw.h"
+
 #include <unistd.h>
 
 #define CONFIG_DEFAULT_PATH "/etc/tes/tes-worker.conf"
@@ -73,6 +75,8 @@ static int check(const void *filled, struct err *err)
 		return bad_value("hours.daily", err);
 	if (hours_parse(c->maintenance, true, &hours, err) < 0)
 		return bad_value("maintenance.windows", err);
+	if (hw_simulated_check(c->gpu_simulated, err) < 0)
+		return bad_value("gpu.simulated", err);
 	if (c->lease_max_ms && c->lease_max_ms < c->lease_min_ms)
 		return err_set_field(
 			err, "lease.longest",

@@ -31,7 +31,8 @@ static const struct command commands[] = {
 static const struct option options[] = {
 	{ "config", required_argument, NULL, 'c' }, { "token", required_argument, NULL, 't' },
 	{ "image", required_argument, NULL, 'i' },  { "json", no_argument, NULL, 'j' },
-	{ "help", no_argument, NULL, 'h' },	    { NULL },
+	{ "help", no_argument, NULL, 'h' },	    { "version", no_argument, NULL, 'v' },
+	{ NULL },
 };
 
 static void help(const struct command *c, FILE *to)
@@ -113,6 +114,7 @@ int main(int argc, char **argv)
 		case 'i': args.image = optarg; break;
 		case 'j': args.json = true; break;
 		case 'h': want_help = true; break;
+		case 'v': return without_config(command_find("version"), args.json);
 		default: return usage("unknown option or missing value: ", argv[optind - 1]);
 		}
 	}

@@ -161,8 +161,8 @@ class Event:
 class Stream:
     """A stream of server-sent events, read by whoever iterates; close() from any thread ends it."""
 
-    def __init__(self, url: str, target: str, headers: dict[str, str], timeout_s: float = DEADLINE_S) -> None:
-        self.conn = connection(url, timeout_s)
+    def __init__(self, url: str, target: str, headers: dict[str, str], timeout_s: float = DEADLINE_S, ca: str | None = None) -> None:
+        self.conn = connection(url, timeout_s, ca)
         self.conn.request("GET", target, headers=headers)
         # Kept apart: the response drops its socket from the connection once it is to be closed by it.
         self.sock = self.conn.sock

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Network
 from harness import GIVE_UP, SqliteStore, Tesd, in_parallel, program, send, wait_for
+from worker import SimWorker
 
 GENESIS = ""
 
@@ -198,6 +199,12 @@ def checked(tmp_path: Path, text: str, env: dict[str, str] | None = None) -> sub
         ("[store]\ndatabase = mysql://x\n", None, ["database", "mysql"]),
         ("[store]\nblobs = s3://x\n", None, ["blobs"]),
         ("[server]\nproduction = yes\npublic_url = http://tes.example.org\n", None, ["public_url", "https"]),
+        ("[server]\nlisten_address = localhost\n", 2, ["listen_address", "localhost", "127.0.0.1"]),
+        ("[server]\n\npublic_url = tes.example.org\n", 3, ["public_url", "tes.example.org", "https://"]),
+        ("[server]\ntls_cert = /nowhere.pem\ntls_key = /etc/hostname\n", 2, ["tls_cert", "/nowhere.pem"]),
+        ("[server]\ntls_key = /etc/hostname\ntls_cert = /etc/hostname\n", 3, ["tls_cert", "PEM"]),
+        ("[store]\nsecret_key_file = /etc/hostname\n", 2, ["secret_key_file", "/etc/hostname", "64 hexadecimal"]),
+        ("[zebra]\n", 1, ["zebra", "[server] [store] [log] [network] [limits]"]),
     ],
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, text: str, line: int | None, words: list[str]) -> None:
@@ -230,6 +237,19 @@ def test_the_printed_configuration_is_a_valid_one(tmp_path: Path) -> None:
     assert given != printed
     done = checked(tmp_path, given)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["dance", "run --bogus", "run now", "run -c", "run --conf tesd.conf", "check-config x", "migrate --dry-run", "backup",
+     "backup a b", "openapi x"],
+)  # fmt: skip
+def test_words_that_are_not_understood_start_nothing(tmp_path: Path, words: str) -> None:
+    """Least of all a server on a store that nobody meant."""
+    env = os.environ | {"TES_STORE_DATABASE": f"sqlite:{tmp_path}/made.db", "TES_SERVER_LISTEN_PORT": "0"}
+    done = subprocess.run([program("tesd"), *words.split()], capture_output=True, text=True, check=False, env=env, timeout=20)
+    assert done.returncode == 2 and done.stderr.startswith("tesd: ") and not done.stdout, done
+    assert not list(tmp_path.iterdir())
 
 
 def test_words_that_are_no_commands() -> None:
@@ -315,9 +335,44 @@ def test_admin_lists(net: Network) -> None:
     done = net.tesd.run("admin", "org", "create", "customer")
     assert done.returncode == 1 and "already" in done.stderr
     done = net.tesd.run("admin", "worker", "block", workers[0]["id"])
-    assert done.returncode == 1 and "--why" in done.stderr
+    assert done.returncode == 2 and "--why" in done.stderr
     done = net.tesd.run("admin", "worker", "block", "wk_" + "0" * 26, "--why", "x")
     assert done.returncode == 1 and "no worker" in done.stderr
     done = net.tesd.run("admin", "user", "create", "bob@example.org", "--org", "customer", "--password-stdin", stdin="short\n")
     assert done.returncode == 1 and "8" in done.stderr
     assert json.loads(net.tesd.run("admin", "audit", "--json").stdout)["ok"]
+
+
+def test_workers_by_name_and_by_the_beginning_of_their_ids(net: Network) -> None:
+    name = "attic"
+    worker = SimWorker(net.tesd.url).start(net.provider.join_token(), name)
+    net.workers.append(worker)
+    for ref in (name, worker.worker_id[:-3], worker.worker_id):
+        assert net.tesd.admin("worker", "block", ref, "--why", "tried")["blocked"]
+        assert not net.tesd.admin("worker", "unblock", ref)["blocked"]
+    net.worker()
+    done = net.tesd.run("admin", "worker", "block", "wk_0", "--why", "x")
+    assert done.returncode == 1 and "several workers" in done.stderr, done
+    for words, said in (
+        (["credit", "customer", "99999999999"], "more than $1000000000.00"),
+        (["join-token", "create", "--org", "provider", "--ttl", "0s"], "1s to 366d"),
+    ):
+        done = net.tesd.run("admin", *words)
+        assert done.returncode == 1 and said in done.stderr, done
+    done = net.tesd.run("admin", "worker", "block", "wk_zzz", "--why", "x")
+    assert done.returncode == 1 and "worker list" in done.stderr, done
+    for words in (["worker", "block", name], ["worker"], ["org", "creat", "x"], ["org", "list", "--colour"]):
+        done = net.tesd.run("admin", *words)
+        assert done.returncode == 2 and done.stderr.startswith("tesd: "), done
+
+
+def test_lists_are_for_people_on_a_terminal_and_for_programs_elsewhere(net: Network) -> None:
+    worker = net.worker()
+    plain = net.tesd.run("admin", "worker", "list").stdout
+    assert plain.split("\t")[0] == worker.worker_id and "\x1b" not in plain
+    shown = subprocess.run(
+        ["script", "-qec", f"{program('tesd')} admin -c {net.tesd.config} worker list", "/dev/null"],
+        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
+    ).stdout.splitlines()  # fmt: skip
+    assert shown[0].split()[:3] == ["id", "name", "org_id"] and shown[1].startswith(worker.worker_id)
+    assert shown[0].index("org_id") == shown[1].index("or_")

@@ -254,6 +254,7 @@ class Worker:
         self.log_path = directory / "tes-worker.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}
+        self.under: list[str | Path] = []  # what starts it: a command and its arguments
         self._id = ""  # outlives leaving
         self.settings = {
             "worker.state_dir": str(directory / "state"),
@@ -290,7 +291,7 @@ class Worker:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`tes-worker -c CONFIG WORDS`."""
         return subprocess.run(
-            [program("tes-worker"), "-c", self.config, *words], env=os.environ | self.env,
+            [*self.under, program("tes-worker"), "-c", self.config, *words], env=os.environ | self.env,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -302,7 +303,7 @@ class Worker:
         assert not self.process
         with self.log_path.open("ab") as out:
             self.process = subprocess.Popen(
-                [program("tes-worker"), "-c", self.config, "run"], env=os.environ | self.env,
+                [*self.under, program("tes-worker"), "-c", self.config, "run"], env=os.environ | self.env,
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         return self
@@ -413,11 +414,12 @@ class Stage:
         return self.customer.client()
 
     def worker(
-        self, settings: dict[str, str] | None = None, *, url: str | None = None, env: dict[str, str] | None = None
-    ) -> Worker:
+        self, settings: dict[str, str] | None = None, *, url: str | None = None, env: dict[str, str] | None = None,
+        under: list[str | Path] | None = None,
+    ) -> Worker:  # fmt: skip
         """One more, joined and online."""
         worker = Worker(self.directory / f"w{len(self.workers) + 1}", self.engine, settings)
-        worker.env = env or {}
+        worker.env, worker.under = env or {}, under or []
         self.workers.append(worker)
         worker.join(url or self.tesd.url, self.provider.join_token())
         worker.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,28 @@ def test_check_on_a_machine_that_works(engine: Engine, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for word in ("engine", "jail", "disk", "container"):
         assert word in done.stdout.lower(), done.stdout
+
+
+def under_the_units_capabilities(*without: str) -> list[str | Path]:
+    unit = (ROOT / "deploy/systemd/tes-worker.service").read_text()
+    line = re.search(r"^CapabilityBoundingSet=(.+)$", unit, re.M)
+    assert line
+    kept = [c.removeprefix("CAP_").lower() for c in line[1].split() if c not in without]
+    return ["setpriv", "--bounding-set", "-all," + ",".join(f"+{c}" for c in kept), "--no-new-privs"]
+
+
+def test_the_units_capabilities_are_enough(stage: Stage, tmp_path: Path) -> None:
+    """Also to see the disk that a container uses by a file which it has removed and holds open."""
+    worker = stage.worker(under=under_the_units_capabilities())
+    checked = worker.run("check", "--image", "tes-test/busybox:1")
+    assert checked.returncode == 0 and "hold" not in checked.stdout, checked.stdout
+    script = "exec 3> /tmp/gone; rm /tmp/gone; head -c 120000000 /dev/zero >&3; sleep 60"
+    ended = stage.run(script, "--retries", "0", timeout_s=60)
+    assert (ended["state"], ended["reason"]) == ("failed", "disk_limit_exceeded"), ended
+    worker.under = under_the_units_capabilities("CAP_SYS_PTRACE")
+    said = json.loads(worker.run("check", "--json").stdout)
+    limits = [c for c in said["checks"] if c["name"] == "limits"]
+    assert limits[0]["result"] == "warning" and "CAP_SYS_PTRACE" in limits[0]["next"], limits
 
 
 def test_check_names_cause_and_next_step(engine: Engine, tmp_path: Path) -> None:

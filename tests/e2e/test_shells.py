@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from harness import wait_for
 from stage import Cli
 
 COMMANDS = ["login", "offers", "quote", "run", "apply", "ls", "show", "logs", "explain", "stop", "rm", "results", "bill", "balance"]
@@ -38,6 +43,8 @@ f=$(complete -p tes | sed 's/.*-F \\([^ ]*\\).*/\\1/')
     assert out.split() == ["results"]
     out = shell("bash", complete + 'COMP_WORDS=(tes run --ma); COMP_CWORD=2; $f tes --ma run; echo "${COMPREPLY[@]}"', "-uec")
     assert {"--max-price", "--max-duration"} <= {w.rstrip("=") for w in out.split()}
+    out = shell("bash", complete + 'COMP_WORDS=(tes offers --sort = pr); COMP_CWORD=4; $f tes pr =; echo "${COMPREPLY[@]}"', "-uec")
+    assert out.split() == ["price"]
 
 
 def test_zsh(cli: Cli, tmp_path: Path) -> None:
@@ -46,6 +53,38 @@ def test_zsh(cli: Cli, tmp_path: Path) -> None:
     out = shell("zsh", f"{load}; whence -w _tes; echo ${{_comps[tes]}}", "-fc")
     assert "_tes: function" in out and out.strip().endswith("_tes")
     shell("zsh", f"{tmp_path}/_tes", "-n")
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [("tes resu", "results"), ("tes ls --state r", "running"), ("tes run --min-r", "--min-reliability"), ("tes completion z", "zsh")],
+)
+def test_zsh_completes_what_is_typed(cli: Cli, tmp_path: Path, line: str, completed: str) -> None:
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed")
+    (tmp_path / "_tes").write_text(cli.ok("completion", "zsh"))
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execvpe("zsh", ["zsh", "-f"], {"TERM": "dumb", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    said = b""
+
+    def says(word: str) -> bool:
+        nonlocal said
+        while select.select([fd], [], [], 0)[0]:
+            said += os.read(fd, 65536)
+        return word.encode() in said
+
+    try:
+        load = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -d {tmp_path}/dump"
+        os.write(fd, f"{load}; echo LOA''DED\n".encode())
+        wait_for("zsh is ready", lambda: says("LOADED"))
+        said = b""
+        os.write(fd, f"{line}\t".encode())
+        wait_for(f"{line} becomes {completed}", lambda: says(completed))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)
 
 
 def test_fish(cli: Cli, tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ static void test_flag_names(void **state)
 	static const char *const cases[][2] = {
 		{ "resources.gpus", "--gpus" },	    { "resources.cpu_milli", "--cpus" },
 		{ "outputs[3]", "--out" },	    { "max_price_uusd_h", "--max-price" },
-		{ "inputs[0].id", "inputs[0].id" }, { "", "" },
+		{ "inputs[0].id", "--in" },	    { "env", "--env" },
+		{ "ready.command", "ready.command" }, { "", "" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

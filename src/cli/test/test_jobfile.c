@@ -46,6 +46,28 @@ static void test_example(void **state)
 	assert_int_equal(job.spec.retries, 1);
 }
 
+/* What the server says of a field is told by the name that the file has for it. */
+static void test_names(void **state)
+{
+	static const struct {
+		const char *field, *said;
+	} cases[] = {
+		{ "max_price_uusd_h", "j.yaml: max_price: is too low" },
+		{ "resources.memory_mib", "j.yaml: memory: is too low" },
+		{ "command", "j.yaml: command: is too low" },
+		{ "", "j.yaml: is too low" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct err err = { 0 };
+
+		err_set_field(&err, cases[i].field, "is too low");
+		job_name_field("j.yaml", &err);
+		assert_string_equal(err.field, "");
+		assert_string_equal(err.text, cases[i].said);
+	}
+}
+
 static void test_forms(void **state)
 {
 	struct job job;
@@ -122,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_example),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_refused),
 	};

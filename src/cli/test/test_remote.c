@@ -98,6 +98,71 @@ static void test_usage(void **state)
 	outcome_release(&o);
 }
 
+/* What is wrong is told by the flag, in the words in which it was given. */
+static void test_usage_words(void **state)
+{
+	static const struct {
+		const char *flag, *value, *said;
+	} cases[] = {
+		{ "--memory", "1KiB", "--memory: 1KiB is less than 16 MiB, the least allowed" },
+		{ "--cpus", "0", "--cpus: 0 is less than 0.01, the least allowed" },
+		{ "--gpus", "-1", "--gpus: -1 is less than 0, the least allowed" },
+		{ "--gpus", "many", "give one from 0 to 64" },
+		{ "--min-reliability", "101%", "101% is more than 100%, the most allowed" },
+		{ "--env", "1A=3", "tes: --env: '1A' is not the name of a variable" },
+		{ "--quote", "qt_01", "tes: --quote: \"qt_01\" is not a full id" },
+	};
+	struct outcome o;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		TES(NULL, &o, "run", "--image", "debian:12", cases[i].flag, cases[i].value);
+		assert_int_not_equal(o.status, 0);
+		expect_text(o.errout.buf, cases[i].said);
+		outcome_release(&o);
+	}
+	TES(NULL, &o, "--json", "ls");
+	assert_int_equal(o.status, 2);
+	expect_text(o.errout.buf, "flags stand after the command: tes COMMAND --json");
+	outcome_release(&o);
+}
+
+#define ULID "01m84fa0f3fnarwttn33yg8adz"
+#define OFFER(id) "{\"id\":\"of_" id "\",\"worker_id\":\"wk_" id "\",\"price_uusd_h\":1}"
+#define OFFERS "{\"items\":[" OFFER(ULID) "," OFFER("01m84fa0f3fnarwttn33yg8adx") "],\"total\":2}"
+
+/* Tables show the beginnings of ids; what they show can be given back. */
+static void test_beginnings(void **state)
+{
+	static const struct step steps[] = {
+		{ { "GET /v1/offers?" }, JSON_HEAD("200 OK") OFFERS },
+		{ { "POST /v1/quotes", "\"offer\":\"of_" ULID "\"" },
+		  JSON_HEAD("201 Created") "{\"id\":\"qt_" ULID "\",\"org_id\":\"or_" ULID
+					   "\",\"worker_id\":\"wk_" ULID "\",\"resources\":{}}" },
+		{ { "GET /v1/offers?" }, JSON_HEAD("200 OK") OFFERS },
+		{ { "GET /v1/offers?" }, JSON_HEAD("200 OK") OFFERS },
+		{ { "GET /v1/workloads/wl_01m8 HTTP" }, JSON_HEAD("200 OK") WORKLOAD("failed", "7") },
+		{ { "GET /v1/events?", "subject=" WL }, JSON_HEAD("200 OK") "{\"items\":[],\"next\":0}" },
+	};
+	struct fake *f = START(steps);
+	struct outcome o;
+
+	TES(f, &o, "quote", "--offer", "of_01m84fa0f3fnarwttn33yg8adz", "--json");
+	assert_int_equal(o.status, 0);
+	outcome_release(&o);
+	TES(f, &o, "quote", "--offer", "of_01m84");
+	assert_int_equal(o.status, 1);
+	expect_text(o.errout.buf, "--offer: \"of_01m84\" stands for 2 offers: give more of the id");
+	outcome_release(&o);
+	TES(f, &o, "quote", "--offer", "of_02");
+	assert_int_equal(o.status, 1);
+	expect_text(o.errout.buf, "--offer: there is no offer \"of_02\": `tes offers` lists them");
+	outcome_release(&o);
+	TES(f, &o, "events", "--subject", "wl_01m8");
+	assert_int_equal(o.status, 0);
+	outcome_release(&o);
+	fake_stop(f);
+}
+
 #define EVENT(id, name, data) "id: " id "\nevent: " name "\ndata: " data "\n\n"
 #define STATE_PREPARING(done)                                                                                                             \
 	"{\"state\":\"preparing\",\"reason\":\"accepted\",\"reason_text\":\"x\",\"exit_code\":-1,\"lease\":\"le_1\",\"worker\":\"wk_1\"," \
@@ -145,6 +210,36 @@ static void test_wait(void **state)
 	expect_text(o.errout.buf, "\nrunning\n");
 	expect_text(o.errout.buf, "three");
 	expect_text(o.errout.buf, "failed, exit status 7");
+	outcome_release(&o);
+	fake_stop(f);
+}
+
+#define STATE_OF(lease)                                                                       \
+	"{\"state\":\"preparing\",\"exit_code\":-1,\"lease\":\"" lease "\",\"worker\":\"wk_" lease \
+	"\",\"rate_uusd_h\":120000}"
+
+/* What still comes of an attempt that is over does not look like a new one. */
+static void test_wait_for_another_attempt(void **state)
+{
+	static const struct step steps[] = {
+		{ { "POST /v1/workloads" },
+		  JSON_HEAD("201 Created") WORKLOAD("pending", "-1") },
+		{ { "/logs?follow=true" },
+		  STREAM_HEAD EVENT("1", "state", STATE_OF("1")) EVENT(
+			  "2", "state",
+			  "{\"state\":\"pending\",\"reason_text\":\"no image\",\"exit_code\":-1}")
+			  EVENT("3", "state", STATE_OF("1")) EVENT("4", "state", STATE_OF("2"))
+				  EVENT("", "end", "{}") },
+		{ { "GET /v1/workloads/" WL " HTTP" },
+		  JSON_HEAD("200 OK") WORKLOAD("succeeded", "0") },
+	};
+	struct fake *f = START(steps);
+	struct outcome o;
+
+	TES(f, &o, "run", "--image", "debian:12", "--wait");
+	assert_int_equal(o.status, 0);
+	expect_text(o.errout.buf, "placed on wk_1 at $0.12/h\npreparing\ntrying again: no image\n"
+				  "placed on wk_2 at $0.12/h\npreparing\nsucceeded");
 	outcome_release(&o);
 	fake_stop(f);
 }
@@ -386,7 +481,10 @@ int main(void)
 		cmocka_unit_test(test_submit_again),
 		cmocka_unit_test(test_problem),
 		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_usage_words),
+		cmocka_unit_test(test_beginnings),
 		cmocka_unit_test(test_wait),
+		cmocka_unit_test(test_wait_for_another_attempt),
 		cmocka_unit_test(test_wait_without_status),
 		cmocka_unit_test_setup_teardown(test_download, dir_setup, dir_teardown),
 		cmocka_unit_test_setup_teardown(test_download_hostile, dir_setup, dir_teardown),

@@ -104,7 +104,7 @@ static int price_cap(struct control *c, struct db_conn *conn, struct call *call,
 	if (scheduler_explain(c, conn, &r, call->arena, &why, err) < 0)
 		return -1;
 	return err_set_field(err, "max_price_uusd_h",
-			     "is not given and nothing matches now (%s): give --max-price to wait for an offer", why.summary);
+			     "is not given and nothing matches now (%s): give one (tes run --max-price, or max_price in a job file) to wait for an offer", why.summary);
 }
 
 static int inputs_check(struct db_conn *conn, const struct call *call, const struct workload_spec *spec, struct err *err)
@@ -229,7 +229,7 @@ static int group_hold(struct group *g, struct db_conn *conn, struct arena *a, st
 			continue;
 		again = true;
 		money_format(holds[i].ret_missing, missing);
-		err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s: %s USD more is needed: deposit at least that",
+		err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s of it: $%s more is needed: deposit at least that",
 			hold_duration_ms(g->c, s->spec) / SECOND_MS, missing);
 	}
 	return again ? err_set(err, ERR_RETRY, "some cannot pay") : 0;

@@ -54,6 +54,13 @@ int op_workload_leases(struct control *c, struct db_conn *conn, struct call *cal
 	return 0;
 }
 
+static bool ends_sentence(const char *text)
+{
+	size_t len = strlen(text);
+
+	return len && text[len - 1] == '.';
+}
+
 int op_workload_explain(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
 	struct workload w;
@@ -65,8 +72,9 @@ int op_workload_explain(struct control *c, struct db_conn *conn, struct call *ca
 		return -1;
 	out->workload_id = w.id;
 	if (w.state != WORKLOAD_PENDING)
-		out->summary = arena_printf(call->arena, "the workload is %s (%s: %s); for a new attempt: %s",
-					    workload_state_names[w.state], w.reason, w.reason_text, out->summary);
+		out->summary = arena_printf(call->arena, "The workload is %s: %s%s For a new attempt: %s",
+					    workload_state_names[w.state], w.reason_text, ends_sentence(w.reason_text) ? "" : ".",
+					    out->summary);
 	return 0;
 }
 

@@ -142,6 +142,8 @@ static void mistakes_name_file_line_and_remedy(void **state)
 		"tes.conf:3: unknown key 'prot' in [server]: did you mean 'port'?");
 	refused(f, "[sever]", NULL, "",
 		"tes.conf:1: unknown section [sever]: did you mean [server]?");
+	refused(f, "[server]\nzebra = 1", NULL, "server.zebra",
+		"tes.conf:2: unknown key 'zebra' in [server]: remove it, or correct its name");
 	refused(f, "name = 1", NULL, "",
 		"tes.conf:1: a setting before the first section: write [section] above it");
 	refused(f, "[server]\njust words", NULL, "",

@@ -139,7 +139,7 @@ static void test_texts(void **state)
 	r.max_price_uusd_h = 0;
 	r.min_reliability_ppm = 990000;
 	pool_explain(w.pool, &r, &arena, &e);
-	assert_says(e, "min_reliability", "99.0000%", "91.2345%",
+	assert_says(e, "min_reliability", "99%", "91.2345%",
 		    "accept a min_reliability of 91.2345%");
 	r.min_reliability_ppm = 0;
 	want.gpu_model = "H100";
@@ -149,7 +149,7 @@ static void test_texts(void **state)
 	want.gpu_model = NULL;
 	want.cpu_milli = 16500;
 	pool_explain(w.pool, &r, &arena, &e);
-	assert_says(e, "cpu", "16.500 cpus", "8 cpus free of 8 cpus", "ask for at most 8 cpus");
+	assert_says(e, "cpu", "16.5 cpus", "8 cpus free of 8 cpus", "ask for at most 8 cpus");
 	r.min_reliability_ppm = 990000;
 	pool_explain(w.pool, &r, &arena, &e);
 	assert_null(e.lines.items[0].change);

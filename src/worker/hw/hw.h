@@ -16,6 +16,8 @@
 int hw_detect(const char *data_dir, const char *simulated_gpus, struct arena *arena,
 	      struct inventory *ret, struct text_list *ret_problems,
 	      struct err *err) must_check;
+/* Whether hw_detect would understand it. */
+int hw_simulated_check(const char *simulated_gpus, struct err *err) must_check;
 /* Library to load instead of libnvidia-ml.so.1 (NULL: that one again); tests build a
  * stand-in. */
 void hw_set_nvml_path(const char *path);

@@ -88,6 +88,8 @@ static void refuses(void **state)
 		{ "[worker]\nregion = De utschland\n", "worker.region" },
 		{ "[price]\ncpu_hour = -1\n", "price.cpu_hour" },
 		{ "[jail]\nrequired = perhaps\n", "jail.required" },
+		{ "[gpu]\nsimulated = a few\n", "gpu.simulated" },
+		{ "[gpu]\nsimulated = 1000x Model 24576\n", "gpu.simulated" },
 		{ "[wroker]\nname = x\n", "" },
 		{ "[worker]\nnmae = x\n", "worker" },
 	};
