@@ -216,7 +216,9 @@ static void check_container(struct checks *cs)
 {
 	struct resources r = { .cpu_milli = 100, .memory_mib = 64, .disk_mib = 64 };
 	struct text_map none = { 0 };
-	char lease[ID_SIZE], image[320], digest[320];
+	char lease[ID_SIZE];
+	struct image_request req = { .image = cs->args->image, .allow_local = "*" };
+	struct image_got got;
 	struct container_status st = { 0 };
 	struct container_spec spec = {
 		.lease = lease, .generation = 1, .env = &none, .secrets = &none, .resources = &r
@@ -231,10 +233,9 @@ static void check_container(struct checks *cs)
 		return;
 	}
 	id_make("le", now_ms_get(), &random_system, lease);
-	rc = runtime_image(cs->rt, cs->args->image, NULL, NULL, NULL, NULL, image, digest,
-			   &err);
+	rc = runtime_image(cs->rt, &req, &got, &err);
 	if (rc == 0) {
-		spec.image = image;
+		spec.image = got.image;
 		rc = runtime_create(cs->rt, &spec, &err);
 		if (rc == 0)
 			rc = runtime_start(cs->rt, lease, &err);

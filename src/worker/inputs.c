@@ -14,13 +14,15 @@
 #include <unistd.h>
 
 #define ENTRIES_MAX   1000000
-#define UNPACKED_MAX  (INT64_C(64) << 30)
+#define ENTRY_BYTES   4096	   /* that a name costs, however empty its file is */
+#define ARCHIVE_MORE  (64 << 10) /* that an archive may be larger than what is in it */
+#define LEFT_MIN      (INT64_C(1) << 20) /* of the lease's disk, that stays for its container */
 #define FETCH_IDLE_MS (60 * SECOND_MS)
 #define CHUNK	      65536
 
 struct unpack {
 	int root;
-	int64_t left; /* bytes that may still be written */
+	int64_t left; /* bytes of disk that may still be taken */
 	const volatile int *cancel;
 };
 
@@ -84,6 +86,14 @@ outside:
 		path);
 }
 
+static int room_take(struct unpack *u, int64_t bytes, struct err *err)
+{
+	u->left -= bytes;
+	return u->left < 0 ? err_set(err, ERR_TOO_LARGE,
+				     "it is larger than it may be when it is unpacked")
+			   : 0;
+}
+
 static int file_unpack(struct unpack *u, struct archive *a, struct archive_entry *e, int dir,
 		       const char *name, struct err *err)
 {
@@ -102,11 +112,8 @@ static int file_unpack(struct unpack *u, struct archive *a, struct archive_entry
 				       archive_error_string(a));
 		if (n == 0)
 			break;
-		u->left -= n;
-		if (u->left < 0)
-			return err_set(
-				err, ERR_TOO_LARGE,
-				"the archive is larger than it may be when it is unpacked");
+		if (room_take(u, n, err) < 0)
+			return -1;
 		if (u->cancel && __atomic_load_n(u->cancel, __ATOMIC_RELAXED))
 			return err_set(err, ERR_TIMEOUT, "cancelled");
 		if (write_all(fd, chunk, (size_t)n, err) < 0)
@@ -140,6 +147,8 @@ static int entry_unpack(struct unpack *u, struct archive *a, struct archive_entr
 
 	if (str_empty(path))
 		return err_set(err, ERR_INVALID, "the archive has an entry without a name");
+	if (room_take(u, ENTRY_BYTES, err) < 0)
+		return -1;
 	dir = parent_open(u, path, name, err);
 	if (dir < 0)
 		return -1;
@@ -169,7 +178,7 @@ static int entry_unpack(struct unpack *u, struct archive *a, struct archive_entr
 }
 
 int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *cancel,
-	       struct err *err)
+	       int64_t *ret_bytes, struct err *err)
 {
 	struct archive *a cleanup(archive_free_) = archive_read_new();
 	cleanup_fd int root = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -186,8 +195,10 @@ int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *c
 	for (int n = 0;; n++) {
 		int rc = archive_read_next_header(a, &e);
 
-		if (rc == ARCHIVE_EOF)
+		if (rc == ARCHIVE_EOF) {
+			*ret_bytes = max_bytes - u.left;
 			return 0;
+		}
 		if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
 			return err_set(err, ERR_INVALID, "the archive is damaged: %s",
 				       archive_error_string(a));
@@ -204,7 +215,8 @@ int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *c
 struct fetch {
 	int fd;
 	struct sha256 hash;
-	int64_t done, of_input, max;
+	int64_t done, max;
+	int64_t left; /* of the lease's disk */
 	int64_t before, total; /* of all inputs */
 	transfer_progress_fn *progress;
 	void *arg;
@@ -217,7 +229,7 @@ static int on_data(void *arg, const char *p, size_t len)
 
 	f->done += (int64_t)len;
 	if (f->done > f->max)
-		return err_set(&f->err, ERR_TOO_LARGE,
+		return err_set(&f->err, ERR_INVALID,
 			       "more than the %" PRId64 " bytes that it should have came",
 			       f->max);
 	sha256_update(&f->hash, p, len);
@@ -243,11 +255,13 @@ static int input_fetch(struct link *link, const struct desired_lease *d,
 	uint8_t digest[SHA256_SIZE];
 	char hex[SHA256_HEX_SIZE];
 
+	if (in->size_bytes > f->left + ARCHIVE_MORE)
+		return err_set(err, ERR_TOO_LARGE, "it is larger than it may be");
 	if (ftruncate(f->fd, 0) < 0 || lseek(f->fd, 0, SEEK_SET) < 0)
 		return err_sys(err, errno, "cannot keep input %s", in->name);
 	sha256_init(&f->hash);
 	f->done = 0;
-	f->max = in->size_bytes ? in->size_bytes : INT64_MAX;
+	f->max = in->size_bytes ? in->size_bytes : f->left + ARCHIVE_MORE;
 	if (link_do(link, &call, &a, NULL, err) < 0) {
 		if (f->err.code)
 			*err = f->err;
@@ -269,13 +283,15 @@ static bool name_is_plain(const char *name)
 	       !str_eq(name, "..");
 }
 
-static int input_place(const char *dir, const struct desired_input *in, int fd,
+static int input_place(const char *dir, const struct desired_input *in, struct fetch *f,
 		       const volatile int *cancel, struct err *err)
 {
 	cleanup_free char *made = path_join(dir, in->name);
+	int64_t took;
 
-	if (tar_unpack(fd, dir, UNPACKED_MAX, cancel, err) < 0)
+	if (tar_unpack(f->fd, dir, f->left, cancel, &took, err) < 0)
 		return -1;
+	f->left -= took;
 	if (faccessat(AT_FDCWD, made, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(
 			err, ERR_INVALID,
@@ -284,15 +300,26 @@ static int input_place(const char *dir, const struct desired_input *in, int fd,
 	return 0;
 }
 
+static int too_large(const struct desired_lease *d, const struct desired_input *in,
+		     struct err *err)
+{
+	err_clear(err);
+	return err_set(err, ERR_TOO_LARGE,
+		       "input %.60s does not fit into the %" PRId64
+		       " MiB of disk that were asked for: inputs count within them, unpacked",
+		       in->name, d->resources->disk_mib);
+}
+
 int inputs_fetch(struct link *link, const char *state_dir, const struct desired_lease *d,
 		 const volatile int *cancel, transfer_progress_fn *progress, void *arg,
-		 char **ret_dir, struct err *err)
+		 int64_t *ret_bytes, struct err *err)
 {
 	cleanup_free char *dir = lease_dir(state_dir, d->lease, "in");
-	struct fetch f = { .progress = progress, .arg = arg };
+	int64_t room = (d->resources->disk_mib << 20) - LEFT_MIN;
+	struct fetch f = { .left = room, .progress = progress, .arg = arg };
 	cleanup_fd int fd = -1;
 
-	*ret_dir = NULL;
+	*ret_bytes = 0;
 	if (!d->inputs.len)
 		return 0;
 	if (dir_remove(dir, err) < 0 || dir_make(dir, 0755, err) < 0)
@@ -312,10 +339,11 @@ int inputs_fetch(struct link *link, const char *state_dir, const struct desired_
 			return err_set(err, ERR_INVALID, "'%.60s' is no name for an input",
 				       in->name ? in->name : "");
 		if (input_fetch(link, d, in, &f, cancel, err) < 0 ||
-		    input_place(dir, in, fd, cancel, err) < 0)
-			return err_wrap(err, "input %s", in->name);
+		    input_place(dir, in, &f, cancel, err) < 0)
+			return err->code == ERR_TOO_LARGE ? too_large(d, in, err)
+							  : err_wrap(err, "input %s", in->name);
 		f.before += f.done;
 	}
-	*ret_dir = take_ptr(dir);
+	*ret_bytes = room - f.left;
 	return 0;
 }

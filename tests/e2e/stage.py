@@ -260,6 +260,7 @@ class Worker:
             "worker.name": directory.name,
             "worker.region": "local",
             "engine.socket": engine.path,
+            "images.allow_local": "tes-test/*",
             "price.cpu_hour": "0.36",
             "price.memory_gib_hour": "0.36",
             "log.level": "debug",

@@ -20,11 +20,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char dir[] = "/tmp/tes-fuzz-archive-XXXXXX";
 	cleanup_strbuf struct strbuf note = STRBUF_INIT;
 	struct err err = { 0 };
+	int64_t took;
 	cleanup_fd int fd = memfd_create("tar", MFD_CLOEXEC);
 
 	if (fd < 0 || !mkdtemp(dir) || write_all(fd, data, size, &err) < 0)
 		abort();
-	if (lseek(fd, 0, SEEK_SET) == 0 && tar_unpack(fd, dir, 1 << 16, NULL, &err) < 0)
+	if (lseek(fd, 0, SEEK_SET) == 0 && tar_unpack(fd, dir, 1 << 18, NULL, &took, &err) < 0)
 		assert(err.text[0] && utf8_valid(err.text, strlen(err.text)));
 	err_clear(&err);
 	if (dir_remove(dir, &err) < 0)
