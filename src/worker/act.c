@@ -11,6 +11,7 @@
 #define FENCE_GRACE_MS	 (5 * SECOND_MS)
 #define PROBE_TIMEOUT_MS (10 * SECOND_MS)
 #define PROBE_EVERY_MS	 500
+#define ROOM_LOOK_MS	 200
 #define TRIES_MAX	 5
 
 static bool cancelled(struct lease_run *l)
@@ -88,7 +89,12 @@ static void act_prepare(struct lease_run *l)
 	int64_t inputs_bytes;
 	struct err err = { 0 };
 
-	if (accept_check(l, &err) < 0) {
+	if (accept_check(l, &err) < 0 && err.code == ERR_RATE) {
+		lease_phase(l, "waiting for an earlier lease", 0, 0);
+		lease_wait(l, ROOM_LOOK_MS);
+		return;
+	}
+	if (err.code) {
 		lease_fail(l, REASON_REFUSED_BY_WORKER, NULL, &err);
 		return;
 	}

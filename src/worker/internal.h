@@ -400,8 +400,8 @@ bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observatio
 /* The receipt that goes with it; false: none. */
 bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *ret,
 		   bool *ret_final);
-/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does
- * not. */
+/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does not;
+ * ERR_RATE: it will when those that are ending are gone. */
 int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check;
 
 /* lease_thread.c */
