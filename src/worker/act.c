@@ -158,10 +158,10 @@ static void act_create(struct lease_run *l)
 		return;
 	}
 	lease_phase(l, "creating container", 0, 0);
+	/* Not written: until it is started, what the labels say is enough (see act_start). */
 	pthread_mutex_lock(&l->lock);
 	l->j.created = true;
 	pthread_mutex_unlock(&l->lock);
-	lease_save(l);
 	if (runtime_create(agent_runtime(l->w), &spec, &err) == 0) {
 		l->tries = 0;
 		return;
@@ -183,7 +183,9 @@ static void act_start(struct lease_run *l)
 
 	lease_pump_start(l, false);
 	/* Written before: a container that is gone when we come back may have run, and does not
-	 * run a second time. */
+	 * run a second time.  The first that is written of a lease: before this nothing has
+	 * happened that may not happen again.  A container that was made is found again by its
+	 * name, or removed as nobody's. */
 	pthread_mutex_lock(&l->lock);
 	l->j.started = true;
 	pthread_mutex_unlock(&l->lock);

@@ -250,7 +250,8 @@ void *lease_thread(void *arg)
 		struct lease_decision d;
 
 		if (wish_take(l) && !l->j.ended) {
-			lease_save(l);
+			if (l->j.started)
+				lease_save(l);
 			observe_soon(w);
 		}
 		if (!l->j.desired) {

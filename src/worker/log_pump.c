@@ -1,5 +1,5 @@
 /* Carries a container's output to the server: one thread reads from the engine into a bounded
- * queue, one sends batches. The first line goes at once, then at most a batch every
+ * queue, one, there from the first line, sends batches. The first line goes at once, then at most a batch every
  * SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
  * repeat is recognised there by its number. */
 #include "internal.h"
@@ -35,6 +35,7 @@ struct log_pump {
 	pthread_cond_t cond;
 	int cancel; /* of what the two are waiting for */
 	bool stopping, ended, read_all, cut, kicked;
+	bool sending; /* the sender is there: since the first line, many jobs have none */
 	struct output_cursor cursor;
 	struct output_position acked;
 	struct pump_entry queue[QUEUE_ENTRIES];
@@ -51,6 +52,8 @@ static void entry_drop(struct log_pump *p)
 	p->head = (p->head + 1) % QUEUE_ENTRIES;
 	p->count--;
 }
+
+static void *sender_thread(void *arg);
 
 /* ---- reading ---- */
 
@@ -94,6 +97,9 @@ static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char 
 		p->bytes += weight;
 		if (p->count++ == 0 || p->count == BATCH_ENTRIES)
 			pthread_cond_broadcast(&p->cond);
+		if (!p->sending && thread_start(&p->sender, sender_thread, p) != 0)
+			abort(); /* no threads: nothing works on this machine */
+		p->sending = true;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return rc;
@@ -295,8 +301,6 @@ struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char
 	cond_init_monotonic(&p->cond);
 	if (thread_start(&p->reader, reader_thread, p) != 0)
 		abort(); /* no threads: nothing works on this machine */
-	if (thread_start(&p->sender, sender_thread, p) != 0)
-		abort();
 	return p;
 }
 
@@ -344,7 +348,8 @@ void log_pump_free(struct log_pump *p)
 	pthread_cond_broadcast(&p->cond);
 	pthread_mutex_unlock(&p->lock);
 	pthread_join(p->reader, NULL);
-	pthread_join(p->sender, NULL);
+	if (p->sending)
+		pthread_join(p->sender, NULL);
 	while (p->count)
 		entry_drop(p);
 	pthread_cond_destroy(&p->cond);

@@ -162,7 +162,7 @@ static void process_look(struct runtime *rt, struct process *p)
 	p->status.state = CONTAINER_EXITED;
 	p->status.finished_ms = now_ms();
 	p->status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	close_fd_(&p->pidfd);
+	close(take_fd(p->pidfd));
 	pthread_cond_broadcast(&rt->ended);
 }
 

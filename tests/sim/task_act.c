@@ -228,10 +228,9 @@ static void create(struct task *t)
 {
 	phase(t, "creating container", 0);
 	t->j.created = true;
-	task_save(t);
+	container_create(t->m, t->j.desired);
 	if (machine_dies(t->m))
 		return;
-	container_create(t->m, t->j.desired);
 	task_step_in(t, rng_in(&sim.life, 20, 200));
 }
 
@@ -239,11 +238,14 @@ static void start(struct task *t)
 {
 	struct container *c = container_find(t->m, t->id);
 
+	t->j.started = true;
+	task_save(t);
+	if (machine_dies(t->m))
+		return;
 	if (c)
 		container_start(t->m, c);
 	if (machine_dies(t->m))
 		return;
-	t->j.started = true;
 	task_step_in(t, 10);
 }
 
