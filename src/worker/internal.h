@@ -300,29 +300,11 @@ typedef void transfer_progress_fn(void *arg, int64_t done, int64_t total);
 int inputs_fetch(struct link *link, const char *state_dir, const struct desired_lease *d,
 		 const volatile int *cancel, transfer_progress_fn *progress, void *arg,
 		 int64_t *ret_bytes, struct err *err) must_check;
-/* Unpacks a tar into a directory: regular files, directories and links that stay inside;
- * nothing else.  ret_bytes: what they take of max_bytes. */
-int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *cancel,
-	       int64_t *ret_bytes, struct err *err) must_check;
-
 /* Uploads the regular files below the lease's outputs.  `note` tells what was left out. */
 int results_collect(struct link *link, struct runtime *rt, const char *state_dir,
 		    const struct desired_lease *d, const volatile int *cancel,
 		    transfer_progress_fn *progress, void *arg, struct strbuf *note,
 		    struct err *err) must_check;
-/* Calls fn for each regular file of a tar, with a descriptor at its beginning and its
- * digest. */
-struct tar_file {
-	const char *path;
-	int fd;
-	int64_t size;
-	unsigned mode;
-	uint8_t sha256[SHA256_SIZE];
-};
-typedef int tar_file_fn(void *arg, const struct tar_file *file, struct err *err);
-int tar_each_file(int fd, const char *spool_dir, int64_t max_bytes, const volatile int *cancel,
-		  tar_file_fn *fn, void *arg, struct strbuf *note, struct err *err) must_check;
-
 /* ---- the running worker ---- */
 
 /* A lease as one process has it.  Only its own thread changes journal, status and texts, under
