@@ -1,8 +1,9 @@
 /* helper: small programs beside tes-worker, started for one task each.
  *
  * They hold what tes-worker itself does not want in its memory: large libraries that are needed
- * for a moment, and archives of strangers while they are taken apart.  They are looked for beside the program that runs,
- * then where an installation puts them.  Callable from any thread; calls block.
+ * for a moment, and archives of strangers while they are taken apart.  They are looked for below
+ * the folder of the program that runs, then where an installation puts them.  Callable from any
+ * thread; calls block.
  */
 #ifndef TES_WORKER_HELPER_H
 #define TES_WORKER_HELPER_H
