@@ -195,7 +195,7 @@ def test_a_minute_without_one_side(stage: Stage, who: str) -> None:
         process = stage.tesd.process if who == "tesd" else worker.process
         assert process
         with stopped(process):
-            wait_for("a minute is over", lambda: engine_lines(stage, lease) >= 585, 90)
+            wait_for("a minute is over", lambda: engine_lines(stage, lease) >= 585, 180)
     all_is_well(stage, workload, 750, 120)
 
 
