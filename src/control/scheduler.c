@@ -5,6 +5,8 @@
 
 #define BATCH 500                       /* replicas a page: read, decided and committed together */
 #define PAGES 10                        /* a round */
+#define OLDEST 64                       /* the first page where room is short: what an ended lease leaves is theirs */
+#define PASS_EVERY_MS 200               /* where it is short, so often those behind them have their turn */
 #define RELOAD_MS (30 * SECOND_MS)      /* all workers again, for what no wake told */
 #define IDLE_MS (5 * SECOND_MS)
 
@@ -15,6 +17,8 @@ struct scheduler {
 	int64_t loaded_ms;
 	int64_t views;                  /* how many workers were read */
 	char cursor[ID_SIZE];           /* the last pending replica that was considered; "": begin with the oldest */
+	bool is_short;                  /* some found no room when they were last considered */
+	int64_t passed_ms;              /* when all that was pending had last had its turn */
 };
 
 struct scheduler *scheduler_new(void)
@@ -286,7 +290,7 @@ struct round_arg {
 	int64_t now_ms;
 	struct arena *a;
 	struct decision *decisions;
-	size_t len;
+	size_t len, max;
 	const char *after;
 };
 
@@ -333,7 +337,7 @@ static int decisions_prepare(struct round_arg *x, struct db_conn *conn, struct r
 static int round_read(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct round_arg *x = arg;
-	const struct db_args args = DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(BATCH));
+	const struct db_args args = DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(x->max));
 	struct replica *pending;
 	struct workload *workloads;
 	size_t len;
@@ -377,12 +381,13 @@ static int next_backoff(struct db_conn *conn, int64_t now_ms, int64_t *ret_next_
 	return 0;
 }
 
-/* One page of what is pending, oldest first. */
-static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, size_t *ret_len, struct err *err)
+/* One page of at most `max` of what is pending, oldest first. */
+static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, size_t max, size_t *ret_len, size_t *ret_placed,
+		      struct err *err)
 {
 	cleanup_arena struct arena arena = { 0 };
 	struct scheduler *s = c->scheduler;
-	struct round_arg x = { .c = c, .now_ms = now_ms, .a = &arena, .after = s->cursor };
+	struct round_arg x = { .c = c, .now_ms = now_ms, .a = &arena, .max = max, .after = s->cursor };
 	int64_t views;
 	size_t placed;
 	int rc;
@@ -405,26 +410,47 @@ static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, s
 	if (rc < 0)
 		return -1;
 	metrics_count(c, "placements_total", placed);
-	snprintf(s->cursor, sizeof(s->cursor), "%s", x.len == BATCH ? x.decisions[x.len - 1].replica->id : "");
+	snprintf(s->cursor, sizeof(s->cursor), "%s", x.len == max ? x.decisions[x.len - 1].replica->id : "");
 	*ret_len = x.len;
+	*ret_placed = placed;
 	return 0;
 }
 
-/* Goes through all that is pending, so that those that nothing fits hold nobody up who waits behind them. */
+/* There is no room for the oldest: the others wait for their turn, and it begins with the oldest again. */
+static int wait_for_pass(struct scheduler *s, int64_t *ret_next_ms)
+{
+	s->cursor[0] = '\0';
+	*ret_next_ms = s->passed_ms + PASS_EVERY_MS;
+	return 0;
+}
+
+/* Goes through all that is pending, so that those that nothing fits hold nobody up who waits behind them.  Where room is
+ * short, a wake looks at the oldest alone, and a pass over all follows soon: else each submission reads the whole
+ * backlog. */
 int scheduler_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err)
 {
-	size_t len = BATCH;
-	bool leads;
+	struct scheduler *s = c->scheduler;
+	bool leads, over = false;
 
 	*ret_next_ms = now_ms + IDLE_MS;
 	if (leader_check(c, conn, "scheduler", now_ms, &leads, err) < 0)
 		return -1;
 	if (!leads)
 		return 0;
-	for (int page = 0; page < PAGES && len == BATCH; page++)
-		if (page_place(c, conn, now_ms, &len, err) < 0)
+	for (int page = 0; page < PAGES && !over; page++) {
+		bool begins = !s->cursor[0];
+		size_t max = begins && s->is_short ? OLDEST : BATCH, len, placed;
+
+		if (page_place(c, conn, now_ms, max, &len, &placed, err) < 0)
 			return -1;
-	if (len == BATCH) {
+		s->is_short = placed < len || (s->is_short && !begins);
+		over = len < max;
+		if (over)
+			s->passed_ms = now_ms;
+		else if (max == OLDEST && s->is_short && now_ms >= s->passed_ms && now_ms < s->passed_ms + PASS_EVERY_MS)
+			return wait_for_pass(s, ret_next_ms);
+	}
+	if (!over) {
 		*ret_next_ms = now_ms; /* goes on where it stands */
 		return 0;
 	}

@@ -11,8 +11,8 @@
  *
  * A reservation that ran out does not end at once: the worker may have taken it and not been
  * heard, and would run it beside the next attempt.  It is stopped, and ends when the worker
- * says so, when a worker that answers has had LEASE_STOP_GRACE_MS, or when a silent one has
- * used up its grace and so has ended it by itself.
+ * says so, when a worker that answers has had LEASE_STOP_GRACE_MS (and no longer shows it), or
+ * when a silent one has used up its grace and so has ended it by itself.
  *
  * Called by control/ on any thread.  Fails only with ERR_CONFLICT.
  */
@@ -127,6 +127,7 @@ static bool worker_may_say(const struct lease *lease, enum lease_reason reason)
 	case REASON_OUT_OF_MEMORY:
 	case REASON_DISK_LIMIT_EXCEEDED:
 	case REASON_IMAGE_PULL_FAILED:
+	case REASON_IMAGE_NOT_ALLOWED:
 	case REASON_INPUT_FAILED:
 	case REASON_CREATE_FAILED:
 	case REASON_NEVER_READY:
@@ -366,6 +367,18 @@ static int64_t duration_end_ms(const struct lease *l)
 	       MAX(MIN(by_receipts, by_observations), 0);
 }
 
+/* When a worker that answers has had its time.  Where another attempt follows, one that goes on
+ * showing the lease has not heeded the stop, or not heard it yet: then the attempt waits, at most
+ * as long as for a worker that is silent. */
+static int64_t stop_end_ms(const struct lease *l)
+{
+	int64_t end_ms = l->stopping_ms + LEASE_STOP_GRACE_MS;
+
+	if (!lease_reason_retries(l->reason))
+		return end_ms;
+	return MIN(MAX(end_ms, l->observed_at_ms + LEASE_STOP_GRACE_MS), end_ms + l->grace_ms);
+}
+
 static struct due due_next(const struct lease *l)
 {
 	struct due due = { 0 };
@@ -395,7 +408,7 @@ static struct due due_next(const struct lease *l)
 	case LEASE_PAUSED: break;
 	case LEASE_STOPPING:
 		if (!l->unreachable_since_ms)
-			due_earlier(&due, l->stopping_ms + LEASE_STOP_GRACE_MS, LEASE_ENDED,
+			due_earlier(&due, stop_end_ms(l), LEASE_ENDED,
 				    l->reason);
 		break;
 	case LEASE_ENDED: return due;

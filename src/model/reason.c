@@ -21,9 +21,11 @@
 	R(REASON_OUT_OF_MEMORY, "out_of_memory", false, false, \
 	  "It needed more memory than it asked for, and was ended.") \
 	R(REASON_DISK_LIMIT_EXCEEDED, "disk_limit_exceeded", false, false, \
-	  "It wrote more than the disk that it asked for, and was ended.") \
+	  "It needed more than the disk that it asked for, and was ended.") \
 	R(REASON_IMAGE_PULL_FAILED, "image_pull_failed", true, false, \
 	  "The worker could not get the image.") \
+	R(REASON_IMAGE_NOT_ALLOWED, "image_not_allowed", true, false, \
+	  "The worker has an image of this name that its owner does not let others use.") \
 	R(REASON_INPUT_FAILED, "input_failed", true, false, \
 	  "The worker could not get or unpack an input.") \
 	R(REASON_CREATE_FAILED, "create_failed", true, false, \

@@ -11,6 +11,7 @@
 #define FENCE_GRACE_MS	 (5 * SECOND_MS)
 #define PROBE_TIMEOUT_MS (10 * SECOND_MS)
 #define PROBE_EVERY_MS	 500
+#define ROOM_LOOK_MS	 200
 #define TRIES_MAX	 5
 
 static bool cancelled(struct lease_run *l)
@@ -56,14 +57,44 @@ static int accept_check(struct lease_run *l, struct err *err)
 	return agent_fits(l->w, l, err);
 }
 
+static int image_prepare(struct lease_run *l, struct image_got *ret, struct err *err)
+{
+	struct agent *w = l->w;
+	const struct desired_lease *d = l->j.desired;
+	char known[80];
+	struct image_request req = {
+		.image = d->image,
+		.login = d->registry,
+		.allow_local = agent_config(w)->images_allow_local,
+		.cancel = &l->cancel,
+		.progress = on_pull,
+		.arg = l,
+	};
+	struct err e = { 0 };
+
+	if (images_find(&w->images, d->image, d->registry, known))
+		req.known = known;
+	if (runtime_image(agent_runtime(w), &req, ret, err) < 0)
+		return -1;
+	if (ret->pulled &&
+	    images_remember(&w->images, w->state_dir, d->image, d->registry, ret->image, &e) < 0)
+		log_err(LOG_WARN, &e, "cannot remember an image; it is asked for again", NULL);
+	return 0;
+}
+
 static void act_prepare(struct lease_run *l)
 {
 	const struct desired_lease *d = l->j.desired;
-	char image[320], digest[320];
-	cleanup_free char *inputs = NULL;
+	struct image_got image;
+	int64_t inputs_bytes;
 	struct err err = { 0 };
 
-	if (accept_check(l, &err) < 0) {
+	if (accept_check(l, &err) < 0 && err.code == ERR_RATE) {
+		lease_phase(l, "waiting for an earlier lease", 0, 0);
+		lease_wait(l, ROOM_LOOK_MS);
+		return;
+	}
+	if (err.code) {
 		lease_fail(l, REASON_REFUSED_BY_WORKER, NULL, &err);
 		return;
 	}
@@ -73,22 +104,28 @@ static void act_prepare(struct lease_run *l)
 		return;
 	}
 	lease_phase(l, "preparing", 0, 0);
-	if (runtime_image(agent_runtime(l->w), d->image, d->registry, &l->cancel, on_pull, l,
-			  image, digest, &err) < 0) {
+	if (image_prepare(l, &image, &err) < 0) {
 		if (step_failed(l, &err))
-			lease_fail(l, REASON_IMAGE_PULL_FAILED, NULL, &err);
+			lease_fail(l,
+				   err.code == ERR_FORBIDDEN ? REASON_IMAGE_NOT_ALLOWED
+							     : REASON_IMAGE_PULL_FAILED,
+				   NULL, &err);
 		return;
 	}
-	if (inputs_fetch(l->w->link, l->w->state_dir, d, &l->cancel, on_input, l, &inputs,
-			 &err) < 0) {
+	if (inputs_fetch(l->w->link, l->w->state_dir, d, &l->cancel, on_input, l,
+			 &inputs_bytes, &err) < 0) {
 		if (step_failed(l, &err))
-			lease_fail(l, REASON_INPUT_FAILED, NULL, &err);
+			lease_fail(l,
+				   err.code == ERR_TOO_LARGE ? REASON_DISK_LIMIT_EXCEEDED
+							     : REASON_INPUT_FAILED,
+				   NULL, &err);
 		return;
 	}
 	l->tries = 0;
 	pthread_mutex_lock(&l->lock);
-	l->j.image = arena_strdup(&l->arena, image);
-	l->j.image_digest = arena_strdup(&l->arena, digest);
+	l->j.image = arena_strdup(&l->arena, image.image);
+	l->j.image_digest = arena_strdup(&l->arena, image.digest);
+	l->j.inputs_bytes = inputs_bytes;
 	l->j.prepared = true;
 	pthread_mutex_unlock(&l->lock);
 }
@@ -97,6 +134,7 @@ static void act_create(struct lease_run *l)
 {
 	const struct desired_lease *d = l->j.desired;
 	cleanup_free char *inputs = lease_dir(l->w->state_dir, l->id, "in");
+	struct resources resources = *d->resources;
 	struct container_spec spec = {
 		.lease = l->id,
 		.generation = d->generation,
@@ -104,13 +142,14 @@ static void act_create(struct lease_run *l)
 		.command = d->command,
 		.env = &d->env,
 		.secrets = &d->secrets,
-		.resources = d->resources,
+		.resources = &resources,
 		.gpu_uuids = d->devices,
 		.inputs_dir = d->inputs.len ? inputs : NULL,
 		.private_routes = agent_config(l->w)->private_routes,
 	};
 	struct err err = { 0 };
 
+	resources.disk_mib -= (l->j.inputs_bytes + (1 << 20) - 1) >> 20;
 	if (d->devices.len)
 		spec.gpus_simulated = agent_device_is_simulated(l->w, d->devices.items[0]);
 	if (agent_jail_ensure(l->w, 10 * SECOND_MS, &err) < 0) {
@@ -119,10 +158,10 @@ static void act_create(struct lease_run *l)
 		return;
 	}
 	lease_phase(l, "creating container", 0, 0);
+	/* Not written: until it is started, what the labels say is enough (see act_start). */
 	pthread_mutex_lock(&l->lock);
 	l->j.created = true;
 	pthread_mutex_unlock(&l->lock);
-	lease_save(l);
 	if (runtime_create(agent_runtime(l->w), &spec, &err) == 0) {
 		l->tries = 0;
 		return;
@@ -144,7 +183,9 @@ static void act_start(struct lease_run *l)
 
 	lease_pump_start(l, false);
 	/* Written before: a container that is gone when we come back may have run, and does not
-	 * run a second time. */
+	 * run a second time.  The first that is written of a lease: before this nothing has
+	 * happened that may not happen again.  A container that was made is found again by its
+	 * name, or removed as nobody's. */
 	pthread_mutex_lock(&l->lock);
 	l->j.started = true;
 	pthread_mutex_unlock(&l->lock);
@@ -282,9 +323,10 @@ static const char *end_text(struct lease_run *l, enum lease_reason reason)
 
 	switch ((int)reason) {
 	case REASON_DISK_LIMIT_EXCEEDED:
-		size_format(l->disk_used_bytes, a);
+		size_format(l->disk_used_bytes + l->j.inputs_bytes, a);
 		size_format(d->resources->disk_mib << 20, b);
-		return arena_printf(&l->arena, "it wrote %s; %s were asked for", a, b);
+		return arena_printf(&l->arena, "it took %s%s; %s were asked for", a,
+				    l->j.inputs_bytes ? ", inputs included" : "", b);
 	case REASON_NEVER_READY:
 		return arena_printf(&l->arena,
 				    "not ready within %" PRId64 " s of its start%s%s",

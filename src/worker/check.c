@@ -228,7 +228,6 @@ static void check_gpu(struct checks *cs)
 		     "there are GPUs, but the engine cannot hand them to containers");
 }
 
-/* A container is made, started and removed. */
 /* A directory as inputs have one, which the engine must see by the same path; NULL: not joined yet. */
 static const char *inputs_dir_make(struct checks *cs, char path[static 4096])
 {
@@ -238,11 +237,14 @@ static const char *inputs_dir_make(struct checks *cs, char path[static 4096])
 	return access(state_dir, W_OK) == 0 && (mkdir(path, 0755) == 0 || errno == EEXIST) ? path : NULL;
 }
 
+/* A container is made, started and removed. */
 static void check_container(struct checks *cs)
 {
 	struct resources r = { .cpu_milli = 100, .memory_mib = 64, .disk_mib = 64 };
 	struct text_map none = { 0 };
-	char lease[ID_SIZE], image[320], digest[320];
+	char lease[ID_SIZE];
+	struct image_request req = { .image = cs->args->image, .allow_local = "*" };
+	struct image_got got;
 	struct container_status st = { 0 };
 	struct container_spec spec = {
 		.lease = lease, .generation = 1, .env = &none, .secrets = &none, .resources = &r
@@ -259,10 +261,9 @@ static void check_container(struct checks *cs)
 	}
 	id_make("le", now_ms_get(), &random_system, lease);
 	spec.inputs_dir = inputs_dir_make(cs, path);
-	rc = runtime_image(cs->rt, cs->args->image, NULL, NULL, NULL, NULL, image, digest,
-			   &err);
+	rc = runtime_image(cs->rt, &req, &got, &err);
 	if (rc == 0) {
-		spec.image = image;
+		spec.image = got.image;
 		rc = runtime_create(cs->rt, &spec, &err);
 		if (rc == 0)
 			rc = runtime_start(cs->rt, lease, &err);

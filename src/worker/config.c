@@ -35,6 +35,8 @@ static const struct config_key keys[] = {
 	  .doc = "Leases that are certainly shorter are not taken." },
 	{ "lease", "longest", CONFIG_DURATION, AT(lease_max_ms), "0s", 0, 365 * DAY_MS,
 	  .doc = "Leases that may be longer are not taken; 0s: any." },
+	{ "images", "allow_local", CONFIG_TEXT, AT(images_allow_local), "",
+	  .doc = "Images of this machine that leases may use as they are, as patterns: lab/*, base:1. Others must come from a registry." },
 	{ "jail", "private_routes", CONFIG_BOOL, AT(private_routes), "false",
 	  .doc = "Workloads may reach private address ranges: your home or office network." },
 	{ "jail", "required", CONFIG_BOOL, AT(jail_required), "true",

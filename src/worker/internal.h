@@ -53,6 +53,26 @@ int identity_intent(const char *state_dir, int *ret, struct err *err) must_check
 int state_tmp(const char *dir, struct err *err) must_check;
 void state_boot_read(const char *state_dir, char ret[static ID_SIZE]);
 
+/* ---- images that were pulled for leases (images.c) ---- */
+
+/*   images       one line each: what was asked for (hashed, with its login) and the image's id */
+#define IMAGES_KNOWN_MAX 256
+struct images_known {
+	pthread_mutex_t lock;
+	struct image_known {
+		char key[SHA256_HEX_SIZE], id[80];
+	} items[IMAGES_KNOWN_MAX]; /* newest first */
+	size_t count;
+};
+/* A file that cannot be read is one that knows nothing: images are pulled again. */
+void images_load(struct images_known *k, const char *state_dir);
+/* Id of what the image was when it was last pulled with this login; false: never. */
+bool images_find(struct images_known *k, const char *image, const struct registry_login *login,
+		 char ret[static 80]);
+int images_remember(struct images_known *k, const char *state_dir, const char *image,
+		    const struct registry_login *login, const char *id,
+		    struct err *err) must_check;
+
 /* ---- link: signed calls to the server (link.c) ---- */
 
 struct link;
@@ -149,6 +169,7 @@ struct journal {
 		*desired; /* the last that carried a specification, with today's wishes */
 	const char *image, *image_digest; /* resolved; NULL: not yet */
 	bool prepared;			  /* image and inputs are here */
+	int64_t inputs_bytes;		  /* that the inputs take of the lease's disk */
 	bool created;			  /* a container may exist: set before it is made */
 	bool started;			  /* it was started, once and for all */
 	bool ready;
@@ -278,34 +299,16 @@ bool output_cursor_take(struct output_cursor *c, int64_t at_ns);
 /* ---- inputs and results (inputs.c, results.c) ---- */
 
 typedef void transfer_progress_fn(void *arg, int64_t done, int64_t total);
-/* Fetches, checks and unpacks all inputs below the lease's directory; ret_dir malloc'd, NULL if
- * there are none. */
+/* Fetches, checks and unpacks all inputs below the lease's directory.  They count within its
+ * disk: ret_bytes is what they take of it, ERR_TOO_LARGE if that is too much. */
 int inputs_fetch(struct link *link, const char *state_dir, const struct desired_lease *d,
 		 const volatile int *cancel, transfer_progress_fn *progress, void *arg,
-		 char **ret_dir, struct err *err) must_check;
-/* Unpacks a tar into a directory: regular files, directories and links that stay inside;
- * nothing else. */
-int tar_unpack(int fd, const char *dir, int64_t max_bytes, const volatile int *cancel,
-	       struct err *err) must_check;
-
+		 int64_t *ret_bytes, struct err *err) must_check;
 /* Uploads the regular files below the lease's outputs.  `note` tells what was left out. */
 int results_collect(struct link *link, struct runtime *rt, const char *state_dir,
 		    const struct desired_lease *d, const volatile int *cancel,
 		    transfer_progress_fn *progress, void *arg, struct strbuf *note,
 		    struct err *err) must_check;
-/* Calls fn for each regular file of a tar, with a descriptor at its beginning and its
- * digest. */
-struct tar_file {
-	const char *path;
-	int fd;
-	int64_t size;
-	unsigned mode;
-	uint8_t sha256[SHA256_SIZE];
-};
-typedef int tar_file_fn(void *arg, const struct tar_file *file, struct err *err);
-int tar_each_file(int fd, const char *spool_dir, int64_t max_bytes, const volatile int *cancel,
-		  tar_file_fn *fn, void *arg, struct strbuf *note, struct err *err) must_check;
-
 /* ---- the running worker ---- */
 
 /* A lease as one process has it.  Only its own thread changes journal, status and texts, under
@@ -351,6 +354,7 @@ struct agent {
 	struct runtime_info engine;
 	char problem[232];  /* why nothing can run now; empty: fine */
 	struct map *leases; /* id -> struct lease_run */
+	struct images_known images;
 	int64_t desired_rev;
 	bool synced, orphans_due, reap_due;
 	int stream_cancel;
@@ -382,8 +386,8 @@ bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observatio
 /* The receipt that goes with it; false: none. */
 bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *ret,
 		   bool *ret_final);
-/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does
- * not. */
+/* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does not;
+ * ERR_RATE: it will when those that are ending are gone. */
 int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check;
 
 /* lease_thread.c */

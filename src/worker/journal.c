@@ -17,6 +17,7 @@ static const struct field journal_fields[] = {
 	FIELD_TEXT(struct journal, image, 0, 1024, 0, "As the engine takes it."),
 	FIELD_TEXT(struct journal, image_digest, 0, 1024, 0, "As it is pinned."),
 	BOOL(prepared, "Image and inputs are here."),
+	INT(inputs_bytes, "What the inputs take of its disk."),
 	BOOL(created, "A container may exist."),
 	BOOL(started, "It was started, once and for all."),
 	BOOL(ready, "It became ready."),

@@ -358,32 +358,69 @@ static bool holds_resources(const struct lease_run *l)
 	return l->j.desired && l->j.desired->resources && !l->j.ended && l->j.created;
 }
 
-static int device_free(struct agent *w, struct lease_run *mine, const char *uuid,
-		       struct err *err)
+/* Its end is under way, and what it holds will be free without anybody's doing. */
+static bool is_leaving(const struct lease_run *l)
 {
+	return l->j.end_state != OBSERVED_ACCEPTED || l->j.desired->desired == DESIRE_STOP ||
+	       l->j.desired->desired == DESIRE_NONE ||
+	       (l->next && (l->next->d.desired == DESIRE_STOP ||
+			    l->next->d.desired == DESIRE_NONE));
+}
+
+/* What other leases hold; w->lock held. */
+struct held {
+	struct resources sum;
+	const char *by; /* who has the device that was asked for, or NULL */
+};
+
+static struct held held_by_others(struct agent *w, const struct lease_run *mine,
+				  bool with_leaving, const char *uuid)
+{
+	struct held ret = { 0 };
 	size_t it = 0;
 	const char *id;
 	void *value;
 
-	for (size_t i = 0; i <= w->inventory.devices.len; i++) {
-		if (i == w->inventory.devices.len)
-			return err_set(err, ERR_FORBIDDEN,
-				       "GPU %.60s is not offered by this machine", uuid);
-		if (str_eq(w->inventory.devices.items[i].uuid, uuid))
-			break;
-	}
 	while (map_next(w->leases, &it, &id, &value)) {
 		struct lease_run *l = value;
-		bool taken;
 
 		if (l == mine)
 			continue;
 		pthread_mutex_lock(&l->lock);
-		taken = holds_resources(l) && list_has(&l->j.desired->devices, uuid);
+		if (holds_resources(l) && (with_leaving || !is_leaving(l))) {
+			ret.sum.cpu_milli += l->j.desired->resources->cpu_milli;
+			ret.sum.memory_mib += l->j.desired->resources->memory_mib;
+			if (uuid && list_has(&l->j.desired->devices, uuid))
+				ret.by = id;
+		}
 		pthread_mutex_unlock(&l->lock);
-		if (taken)
+	}
+	return ret;
+}
+
+static bool device_offered(const struct agent *w, const char *uuid)
+{
+	for (size_t i = 0; i < w->inventory.devices.len; i++)
+		if (str_eq(w->inventory.devices.items[i].uuid, uuid))
+			return true;
+	return false;
+}
+
+static int devices_fit(struct agent *w, const struct lease_run *mine, bool with_leaving,
+		       struct err *err)
+{
+	const struct text_list *devices = &mine->j.desired->devices;
+
+	for (size_t i = 0; i < devices->len; i++) {
+		const char *uuid = devices->items[i];
+		struct held held = held_by_others(w, mine, with_leaving, uuid);
+
+		if (!device_offered(w, uuid))
+			return err_set(err, ERR_FORBIDDEN,
+				       "GPU %.60s is not offered by this machine", uuid);
+		if (held.by)
 			return err_set(err, ERR_FORBIDDEN, "GPU %.60s is in use by lease %s",
-				       uuid, id);
+				       uuid, held.by);
 	}
 	return 0;
 }
@@ -398,36 +435,34 @@ static int fits(const char *what, int64_t used, int64_t wanted, int64_t offered,
 	return 0;
 }
 
+static int all_fits(struct agent *w, const struct lease_run *mine, bool with_leaving,
+		    struct err *err)
+{
+	const struct resources *r = mine->j.desired->resources;
+	struct held held = held_by_others(w, mine, with_leaving, NULL);
+
+	if (devices_fit(w, mine, with_leaving, err) < 0 ||
+	    fits("thousandths of a CPU", held.sum.cpu_milli, r->cpu_milli,
+		 w->inventory.offered_cpu_milli, err) < 0 ||
+	    fits("MiB of memory", held.sum.memory_mib, r->memory_mib,
+		 w->inventory.offered_memory_mib, err) < 0)
+		return -1;
+	return 0;
+}
+
 int agent_fits(struct agent *w, struct lease_run *mine, struct err *err)
 {
-	const struct desired_lease *d = mine->j.desired;
-	struct resources used = { 0 };
-	size_t it = 0;
-	const char *id;
-	void *value;
-	int rc = 0;
+	struct err now = { 0 };
+	int rc;
 
 	pthread_mutex_lock(&w->lock);
-	while (map_next(w->leases, &it, &id, &value)) {
-		struct lease_run *l = value;
-
-		if (l == mine)
-			continue;
-		pthread_mutex_lock(&l->lock);
-		if (holds_resources(l)) {
-			used.cpu_milli += l->j.desired->resources->cpu_milli;
-			used.memory_mib += l->j.desired->resources->memory_mib;
-			used.disk_mib += l->j.desired->resources->disk_mib;
-		}
-		pthread_mutex_unlock(&l->lock);
-	}
-	for (size_t i = 0; rc == 0 && i < d->devices.len; i++)
-		rc = device_free(w, mine, d->devices.items[i], err);
-	if (rc == 0 && (fits("thousandths of a CPU", used.cpu_milli, d->resources->cpu_milli,
-			     w->inventory.offered_cpu_milli, err) < 0 ||
-			fits("MiB of memory", used.memory_mib, d->resources->memory_mib,
-			     w->inventory.offered_memory_mib, err) < 0))
-		rc = -1;
+	rc = all_fits(w, mine, true, &now);
+	/* A worker that was away for long may get the next leases before it has cleared away
+	 * those that ended meanwhile. */
+	if (rc < 0)
+		rc = all_fits(w, mine, false, err);
 	pthread_mutex_unlock(&w->lock);
+	if (rc == 0 && now.code)
+		return err_set(err, ERR_RATE, "%s", now.text);
 	return rc;
 }

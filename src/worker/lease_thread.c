@@ -147,12 +147,12 @@ static void disk_look(struct lease_run *l)
 	/* Looking costs; but what fills its disk quickly is looked at more often. */
 	took = time_monotonic_ms() - now;
 	l->disk_next_ms =
-		now + MAX(used * 2 > r->disk_mib << 20 ? DISK_EVERY_MS / 5 : DISK_EVERY_MS,
+		now + MAX((used + l->j.inputs_bytes) * 2 > r->disk_mib << 20 ? DISK_EVERY_MS / 5 : DISK_EVERY_MS,
 			  took * 20);
 	pthread_mutex_lock(&l->lock);
 	l->disk_used_bytes = used;
 	pthread_mutex_unlock(&l->lock);
-	l->disk_exceeded = used > r->disk_mib << 20;
+	l->disk_exceeded = used + l->j.inputs_bytes > r->disk_mib << 20;
 }
 
 void lease_pump_start(struct lease_run *l, bool ended)
@@ -241,7 +241,8 @@ void *lease_thread(void *arg)
 		struct lease_decision d;
 
 		if (wish_take(l) && !l->j.ended) {
-			lease_save(l);
+			if (l->j.started)
+				lease_save(l);
 			observe_soon(w);
 		}
 		if (!l->j.desired) {

@@ -3,21 +3,14 @@
  * only go into the address of the upload. */
 #include "internal.h"
 
-#include <archive.h>
-#include <archive_entry.h>
+#include "helper/helper.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
-#define CHUNK	       65536
 #define UPLOAD_IDLE_MS (60 * SECOND_MS)
 #define FILES_MAX      10000
-
-static void archive_free_(struct archive **a)
-{
-	if (*a)
-		archive_read_free(*a);
-}
 
 static void note_add(struct strbuf *note, const char *fmt, ...) printf_like(2, 3);
 static void note_add(struct strbuf *note, const char *fmt, ...)
@@ -31,112 +24,6 @@ static void note_add(struct strbuf *note, const char *fmt, ...)
 	strbuf_vaddf(note, fmt, ap);
 	va_end(ap);
 }
-
-/* ---- a tar, file by file ---- */
-
-static int file_spool(struct archive *a, int fd, int64_t max_bytes, const volatile int *cancel,
-		      struct tar_file *f, struct err *err)
-{
-	struct sha256 hash;
-	char chunk[CHUNK];
-
-	if (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0)
-		return err_sys(err, errno, "cannot empty a temporary file");
-	sha256_init(&hash);
-	for (;;) {
-		la_ssize_t n = archive_read_data(a, chunk, sizeof(chunk));
-
-		if (n < 0)
-			return err_set(err, ERR_UNAVAILABLE,
-				       "the engine's archive is damaged: %s",
-				       archive_error_string(a));
-		if (n == 0)
-			break;
-		f->size += n;
-		if (f->size > max_bytes)
-			return err_set(err, ERR_TOO_LARGE, "the limit of results is reached");
-		if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
-			return err_set(err, ERR_TIMEOUT, "cancelled");
-		sha256_update(&hash, chunk, (size_t)n);
-		if (write_all(fd, chunk, (size_t)n, err) < 0)
-			return -1;
-	}
-	sha256_final(&hash, f->sha256);
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return err_sys(err, errno, "cannot read a temporary file");
-	return 0;
-}
-
-static bool path_is_plain(const char *path)
-{
-	struct slice rest = slice_of(path), part;
-
-	if (str_empty(path) || path[0] == '/' || !utf8_valid(path, strlen(path)))
-		return false;
-	for (const char *p = path; *p; p++)
-		if ((unsigned char)*p < 0x20)
-			return false;
-	while (slice_split(&rest, '/', &part))
-		if (part.len == 0 || slice_is(part, ".") || slice_is(part, ".."))
-			return false;
-	return true;
-}
-
-int tar_each_file(int fd, const char *spool_dir, int64_t max_bytes, const volatile int *cancel,
-		  tar_file_fn *fn, void *arg, struct strbuf *note, struct err *err)
-{
-	struct archive *a cleanup(archive_free_) = archive_read_new();
-	cleanup_fd int spool = state_tmp(spool_dir, err);
-	struct archive_entry *e;
-	int64_t left = max_bytes;
-	int links = 0, odd = 0;
-
-	if (spool < 0)
-		return -1;
-	archive_read_support_format_tar(a);
-	if (archive_read_open_fd(a, fd, CHUNK) != ARCHIVE_OK)
-		return err_set(err, ERR_UNAVAILABLE, "the engine's archive cannot be read: %s",
-			       archive_error_string(a));
-	for (;;) {
-		int rc = archive_read_next_header(a, &e);
-		struct tar_file file = { .fd = spool };
-
-		if (rc == ARCHIVE_EOF)
-			break;
-		if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
-			return err_set(err, ERR_UNAVAILABLE,
-				       "the engine's archive is damaged: %s",
-				       archive_error_string(a));
-		file.path = archive_entry_pathname_utf8(e);
-		file.mode = archive_entry_perm(e) & 0777;
-		if (archive_entry_filetype(e) == AE_IFDIR)
-			continue;
-		if (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e)) {
-			links++;
-			continue;
-		}
-		if (!path_is_plain(file.path)) {
-			odd++;
-			continue;
-		}
-		if (file_spool(a, spool, left, cancel, &file, err) < 0)
-			return -1;
-		left -= file.size;
-		if (fn(arg, &file, err) < 0)
-			return -1;
-	}
-	if (links)
-		note_add(note, "%d links and special files were left out of the results",
-			 links);
-	if (odd)
-		note_add(
-			note,
-			"%d files with names that are not plain UTF-8 were left out of the results",
-			odd);
-	return 0;
-}
-
-/* ---- collecting ---- */
 
 struct collect {
 	struct link *link;
@@ -229,10 +116,13 @@ static int output_collect(struct collect *c, struct runtime *rt, const char *sta
 				 .lease = c->d->lease,
 				 .path = output,
 				 .max_bytes = left + left / 8 + (16 << 20) };
+	cleanup_fd int spool = state_tmp(state_dir, err);
 	pthread_t thread;
 	struct err e = { 0 };
 	int ends[2], rc;
 
+	if (spool < 0)
+		return -1;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys(err, errno, "cannot make a pipe");
 	copy.fd = ends[1];
@@ -242,7 +132,7 @@ static int output_collect(struct collect *c, struct runtime *rt, const char *sta
 		return err_set(err, ERR_UNAVAILABLE, "cannot start a thread");
 	}
 	c->folder = folder_of(output, &a);
-	rc = tar_each_file(ends[0], state_dir, left, c->cancel, upload, c, c->note, &e);
+	rc = helper_walk(ends[0], spool, left, c->cancel, upload, c, c->note, &e);
 	close(ends[0]);
 	pthread_join(thread, NULL);
 	/* What went wrong at the source explains the rest. */

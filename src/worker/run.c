@@ -109,6 +109,7 @@ static int agent_open(struct agent *w, int *ret_lock, struct err *err)
 	if (state_boot_write(w->state_dir, boot_id, &e) < 0)
 		log_err(LOG_ERROR, &e, "the state directory cannot be written", NULL);
 	w->heard_ms = time_monotonic_ms() - heard_before_ms(w->state_dir);
+	images_load(&w->images, w->state_dir);
 	w->link = link_new(&w->id, agent_config(w)->ca_file);
 	return 0;
 }

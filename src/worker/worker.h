@@ -21,6 +21,7 @@ struct worker_config {
 	int64_t price_gpu_uusd_h, price_cpu_uusd_h, price_gib_uusd_h;
 	const char *hours, *maintenance;
 	int64_t lease_min_ms, lease_max_ms;
+	const char *images_allow_local; /* patterns: see image_is_listed */
 	bool private_routes, jail_required;
 	const char *gpu_simulated;
 	int log_format, log_level;

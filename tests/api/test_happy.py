@@ -50,3 +50,15 @@ def test_job_from_submission_to_bill(net: Network) -> None:
     wait_for("the worker has forgotten the lease", lambda: not worker.container(lease["id"]))
     machine = net.provider.client().get(f"/v1/workers/{worker.worker_id}").ok()
     assert machine["used_cpu_milli"] == 0 and machine["leases_ok"] == 1
+
+
+def test_those_that_find_no_room_hold_nobody_up(net: Network) -> None:
+    """More than a round looks at first, all older, and none of them fits: the one behind them does."""
+    net.worker()
+    huge = {"cpu_milli": 1_000_000, "memory_mib": 64, "disk_mib": 64}
+    waiting = [net.api.submit(resources=huge)["id"] for _ in range(80)]
+    for _ in range(3):
+        assert net.run(sim={"run_s": 0.1})["state"] == "succeeded"
+    assert {net.api.show(w)["state"] for w in waiting} == {"pending"}
+    for workload in waiting:
+        net.api.stop(workload)

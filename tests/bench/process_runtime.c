@@ -78,11 +78,11 @@ int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err)
 	return 0;
 }
 
-int runtime_image(struct runtime *rt, const char *image, const struct registry_login *login, const volatile int *cancel,
-		  runtime_progress_fn *progress, void *arg, char ret_image[static 320], char ret_digest[static 320], struct err *err)
+int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret, struct err *err)
 {
-	snprintf(ret_image, 320, "%s", image);
-	snprintf(ret_digest, 320, "%s", image);
+	*ret = (struct image_got){ 0 };
+	snprintf(ret->image, sizeof(ret->image), "%s", req->image);
+	snprintf(ret->digest, sizeof(ret->digest), "%s", req->image);
 	return 0;
 }
 
@@ -162,7 +162,7 @@ static void process_look(struct runtime *rt, struct process *p)
 	p->status.state = CONTAINER_EXITED;
 	p->status.finished_ms = now_ms();
 	p->status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	close_fd_(&p->pidfd);
+	close(take_fd(p->pidfd));
 	pthread_cond_broadcast(&rt->ended);
 }
 

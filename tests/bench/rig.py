@@ -259,6 +259,7 @@ def worker(server: Tesd, binary: str = "tes-worker", **settings: str) -> Iterato
     values = {
         "worker__state_dir": f"{server.folder}/worker",
         "engine__socket": os.environ.get("TES_ENGINE_SOCKET", "/var/run/docker.sock"),
+        "images__allow_local": IMAGE,
         "price__cpu_hour": "0.05",
         "price__memory_gib_hour": "0.005",
     } | settings

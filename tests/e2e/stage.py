@@ -253,6 +253,8 @@ class Worker:
         self.config = directory / "tes-worker.conf"
         self.log_path = directory / "tes-worker.log"
         self.process: subprocess.Popen[bytes] | None = None
+        # TES_ENGINE_SOCKET and the like say it to the tests; to a worker they would outdo its configuration.
+        self.clean = {k: v for k, v in os.environ.items() if not k.startswith("TES_")}
         self.env: dict[str, str] = {}
         self.under: list[str | Path] = []  # what starts it: a command and its arguments
         self._id = ""  # outlives leaving
@@ -261,6 +263,7 @@ class Worker:
             "worker.name": directory.name,
             "worker.region": "local",
             "engine.socket": engine.path,
+            "images.allow_local": "tes-test/*",
             "price.cpu_hour": "0.36",
             "price.memory_gib_hour": "0.36",
             "log.level": "debug",
@@ -291,7 +294,7 @@ class Worker:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`tes-worker -c CONFIG WORDS`."""
         return subprocess.run(
-            [*self.under, program("tes-worker"), "-c", self.config, *words], env=os.environ | self.env,
+            [*self.under, program("tes-worker"), "-c", self.config, *words], env=self.clean | self.env,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -303,7 +306,7 @@ class Worker:
         assert not self.process
         with self.log_path.open("ab") as out:
             self.process = subprocess.Popen(
-                [*self.under, program("tes-worker"), "-c", self.config, "run"], env=os.environ | self.env,
+                [*self.under, program("tes-worker"), "-c", self.config, "run"], env=self.clean | self.env,
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         return self

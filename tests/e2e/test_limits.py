@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from harness import holds_for, wait_for
 from stage import Stage, counter
@@ -65,6 +67,37 @@ def test_image_that_cannot_be_pulled(common: Stage) -> None:
     assert (ended["state"], ended["reason"]) == ("failed", "image_pull_failed")
     assert "127.0.0.1:1/none" in ended["reason_text"] and "refused" in ended["reason_text"]
     nothing_billed(common, workload)
+
+
+def test_images_of_the_machine_are_not_for_leases(common: Stage) -> None:
+    """The engine has it, but no registry does, and its owner does not list it."""
+    common.engine.import_image("private-of-owner:1", {"secret": b"not for you"})
+    try:
+        workload = common.cli.submit("--image", "private-of-owner:1", "--retries", "0", "--", "cat", "/secret")
+        ended = common.wait_end(workload)
+        by_id = common.cli.submit("--image", common.engine.get("/images/private-of-owner:1/json")["Id"], "--retries", "0", "--", "x")
+        assert common.wait_end(by_id)["reason"] == "image_not_allowed"
+    finally:
+        common.engine.call("DELETE", "/images/private-of-owner:1?force=1")
+    assert (ended["state"], ended["reason"]) == ("failed", "image_not_allowed"), ended
+    assert "allow_local" in ended["reason_text"]
+    nothing_billed(common, workload)
+
+
+def test_inputs_count_within_the_disk(common: Stage, tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as out:
+        out.truncate(48 << 20)
+    fits = common.run("head -c 4000000 /dev/zero > /more; wc -c < /in/big", "--in", str(tmp_path / "big"))
+    assert fits["state"] == "succeeded" and common.text(fits["id"]) == f"{48 << 20}\n", fits
+    # What the inputs leave is what the container may write.
+    over = common.run("head -c 30000000 /dev/zero > /more; sleep 30", "--in", str(tmp_path / "big"))
+    assert (over["state"], over["reason"]) == ("failed", "disk_limit_exceeded"), over
+    with (tmp_path / "big").open("wb") as out:
+        out.truncate(70 << 20)
+    refused = common.run("true", "--in", str(tmp_path / "big"))
+    assert (refused["state"], refused["reason"], refused["attempts"]) == ("failed", "disk_limit_exceeded", 1), refused
+    assert "64 MiB of disk" in refused["reason_text"]
+    nothing_billed(common, refused["id"])
 
 
 def test_a_retry_goes_to_another_worker(stage: Stage) -> None:

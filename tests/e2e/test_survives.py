@@ -29,9 +29,13 @@ def engine_lines(stage: Stage, lease: str) -> int:
 
 
 def goes_on(stage: Stage, lease: str, lines: int = 8) -> None:
-    """Waits until the container has said so many lines more."""
+    """Waits until the container has said so many lines more, at ten a second or nearly so."""
     target = engine_lines(stage, lease) + lines
-    wait_for(f"the container of {lease} goes on", lambda: engine_lines(stage, lease) >= target or stage.watch.of(lease, "die"))
+    wait_for(
+        f"the container of {lease} goes on",
+        lambda: engine_lines(stage, lease) >= target or stage.watch.of(lease, "die"),
+        20 + lines / 5,
+    )
 
 
 def all_is_well(stage: Stage, workload: str, lines: int, timeout_s: float = 60) -> None:
@@ -118,7 +122,9 @@ def storm(stage: Stage, jobs: int, seed: int, breaks: tuple[float, float], timeo
     rng = random.Random(seed)
     (worker,) = stage.workers
     lines = [rng.randint(10, 120) for _ in range(jobs)]
-    workloads = [stage.cli.shell(counter(n, 0.05), "--name", f"storm-{i}") for i, n in enumerate(lines)]
+    # With a price given, those that find no room wait for it.
+    flags = ["--max-price", "1.00", "--name"]
+    workloads = [stage.cli.shell(counter(n, 0.05), *flags, f"storm-{i}") for i, n in enumerate(lines)]
     # On PostgreSQL a dead tesd's duties are taken over when its leadership has run out, which takes 15 s.
     tesd_every = 1 if stage.tesd.store.kind == "sqlite" else 8
     deadline = time.monotonic() + timeout_s
@@ -189,7 +195,7 @@ def test_a_minute_without_one_side(stage: Stage, who: str) -> None:
         process = stage.tesd.process if who == "tesd" else worker.process
         assert process
         with stopped(process):
-            wait_for("a minute is over", lambda: engine_lines(stage, lease) >= 585, 90)
+            wait_for("a minute is over", lambda: engine_lines(stage, lease) >= 585, 180)
     all_is_well(stage, workload, 750, 120)
 
 

@@ -80,7 +80,7 @@ class Worker:
         self.engine = Fake(engine_reply, unix=directory / "engine.sock")
         self.config = directory / "worker.conf"
         self.config.write_text(
-            f"[worker]\nstate_dir = {directory}/state\n[engine]\nsocket = {directory}/engine.sock\n[jail]\nrequired = false\n"
+            f"[worker]\nstate_dir = {directory}/state\n[engine]\nsocket = {directory}/engine.sock\n[images]\nallow_local = *\n[jail]\nrequired = false\n"
             "[gpu]\nsimulated = 1x Sim 1024\n"
         )
         self.log = directory / "worker.log"

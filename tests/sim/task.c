@@ -156,7 +156,8 @@ static void step(struct task *t)
 	struct lease_decision d;
 
 	if (wish_take(t) && !t->j.ended) {
-		task_save(t);
+		if (t->j.started)
+			task_save(t);
 		process_observe_soon(t->m);
 	}
 	if (!t->j.desired)

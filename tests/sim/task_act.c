@@ -68,8 +68,17 @@ static bool shares_device(const struct desired_lease *a, const struct desired_le
 	return false;
 }
 
-/* As worker_fits: what the owner offers, beside what is there. */
-static const char *misfit(struct task *mine)
+/* Its end is under way. */
+static bool leaves(const struct task *t)
+{
+	return t->j.end_state != OBSERVED_ACCEPTED || t->j.desired->desired == DESIRE_STOP ||
+	       t->j.desired->desired == DESIRE_NONE ||
+	       (t->next && (t->next->d.desired == DESIRE_STOP ||
+			    t->next->d.desired == DESIRE_NONE));
+}
+
+/* As agent_fits: what the owner offers, beside what is there. */
+static const char *misfit(struct task *mine, bool with_leaving)
 {
 	const struct desired_lease *d = mine->j.desired;
 	struct machine *m = mine->m;
@@ -81,7 +90,7 @@ static const char *misfit(struct task *mine)
 	while (map_next(m->tasks, &it, &id, &value)) {
 		struct task *t = value;
 
-		if (t == mine || !holds(t))
+		if (t == mine || !holds(t) || (!with_leaving && leaves(t)))
 			continue;
 		if (shares_device(d, t->j.desired))
 			return "a GPU is in use by another lease";
@@ -194,7 +203,7 @@ static void half_prepared(struct task *t)
 
 static void prepare(struct task *t)
 {
-	const char *why = misfit(t);
+	const char *why = misfit(t, false);
 	int64_t ms = rng_chance(&sim.life, 500000)
 			     ? rng_in(&sim.life, 20, 500)
 			     : rng_in(&sim.life, SECOND_MS, 20 * SECOND_MS);
@@ -202,6 +211,11 @@ static void prepare(struct task *t)
 	if (why) {
 		sim.out->totals.refused_devices++;
 		fail(t, REASON_REFUSED_BY_WORKER, why);
+		return;
+	}
+	if (misfit(t, true)) {
+		phase(t, "waiting for an earlier lease", 0);
+		task_step_in(t, 200);
 		return;
 	}
 	if (strikes(FAULT_PREPARE, &sim.luck, 20000))
@@ -214,10 +228,9 @@ static void create(struct task *t)
 {
 	phase(t, "creating container", 0);
 	t->j.created = true;
-	task_save(t);
+	container_create(t->m, t->j.desired);
 	if (machine_dies(t->m))
 		return;
-	container_create(t->m, t->j.desired);
 	task_step_in(t, rng_in(&sim.life, 20, 200));
 }
 
@@ -225,11 +238,14 @@ static void start(struct task *t)
 {
 	struct container *c = container_find(t->m, t->id);
 
+	t->j.started = true;
+	task_save(t);
+	if (machine_dies(t->m))
+		return;
 	if (c)
 		container_start(t->m, c);
 	if (machine_dies(t->m))
 		return;
-	t->j.started = true;
 	task_step_in(t, 10);
 }
 

@@ -1,8 +1,9 @@
 /* Logs: workers append, customers read and follow.
  *
  * One blob a lease, a line a JSON object {"seq","at_ms","stream","text"}.  The lease's row says how many bytes and up to
- * which number are there; it commits after the bytes are durable, so that a crash between the two leaves a tail that the
- * next append cuts, and the worker, who had no answer, sends again.  Sequence numbers make repeats harmless. */
+ * which number are there; it is claimed before the bytes are written and commits after they are durable, so that a crash
+ * between the two leaves a tail that the next append cuts, and the worker, who had no answer, sends again.  Sequence
+ * numbers make repeats harmless. */
 #include "../internal.h"
 
 #define CHUNK_MAX (1 << 20)
@@ -63,6 +64,7 @@ int op_worker_logs(struct control *c, struct db_conn *conn, struct call *call, s
 	const struct log_batch *in = call->in;
 	struct log_ack *out = call->out;
 	struct lease lease;
+	int64_t at;
 	cleanup_strbuf struct strbuf lines = STRBUF_INIT;
 
 	if (lease_load(conn, in->lease, call->arena, &lease, err) < 0)
@@ -82,11 +84,14 @@ int op_worker_logs(struct control *c, struct db_conn *conn, struct call *call, s
 	out->cut = lease.logs_cut;
 	if (lines.len == 0)
 		return 0;
-	if (blob_append(c->blobs, log_key(lease.id, call->arena), lease.logs_bytes, lines.buf, lines.len, err) < 0)
-		return -1;
+	at = lease.logs_bytes;
 	lease.logs_bytes += lines.len;
 	wake(c, conn, "workload", lease.workload_id);
-	return lease_store(c, conn, &lease, err);
+	/* The row first: whoever read it before somebody else's append ends here, and does not cut what that one
+	 * committed. */
+	if (lease_store(c, conn, &lease, err) < 0)
+		return -1;
+	return blob_append(c->blobs, log_key(lease.id, call->arena), at, lines.buf, lines.len, err);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */

@@ -443,6 +443,30 @@ static void test_reservation_expires(void **state)
 	assert_true(lease_deadline_ms(&c.lease) == 0);
 }
 
+/* The retry does not start beside a container that the worker still shows. */
+static void test_unheeded_stop_holds_the_retry(void **state)
+{
+	struct lease l = lease_in(LEASE_RESERVED);
+	struct lease_change c = apply_kind(&l, LEASE_EVENT_TICK, T0 + 30 * SECOND_MS);
+	struct lease_event stop = event_of(LEASE_EVENT_STOP);
+	int64_t end_ms = T0 + 30 * SECOND_MS + LEASE_STOP_GRACE_MS;
+
+	c = apply_kind(&c.lease, LEASE_EVENT_RUNNING, end_ms - 5 * SECOND_MS);
+	assert_int_equal(c.lease.state, LEASE_STOPPING);
+	assert_true(lease_deadline_ms(&c.lease) ==
+		    end_ms - 5 * SECOND_MS + LEASE_STOP_GRACE_MS);
+	/* But not for ever. */
+	c = apply_kind(&c.lease, LEASE_EVENT_RUNNING, end_ms + l.grace_ms - SECOND_MS);
+	c = tick_at_deadline(&c.lease, end_ms + l.grace_ms);
+	assert_int_equal(c.lease.state, LEASE_ENDED);
+	/* Where nothing follows, nothing waits. */
+	l = lease_in(LEASE_RUNNING);
+	stop.reason = REASON_STOPPED_BY_CUSTOMER;
+	c = apply(&l, &stop, T0 + 30 * SECOND_MS);
+	c = apply_kind(&c.lease, LEASE_EVENT_RUNNING, end_ms - 5 * SECOND_MS);
+	tick_at_deadline(&c.lease, end_ms);
+}
+
 static void test_preparation_times_out(void **state)
 {
 	struct lease l = lease_in(LEASE_PREPARING);
@@ -569,6 +593,7 @@ int main(void)
 		cmocka_unit_test(test_progress),
 		cmocka_unit_test(test_pause_and_resume),
 		cmocka_unit_test(test_reservation_expires),
+		cmocka_unit_test(test_unheeded_stop_holds_the_retry),
 		cmocka_unit_test(test_preparation_times_out),
 		cmocka_unit_test(test_never_ready),
 		cmocka_unit_test(test_started_before_it_could_say_so),

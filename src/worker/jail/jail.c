@@ -1,14 +1,13 @@
 #include "../../codec/codec.h"
 #include "../../os/os.h"
+#include "../helper/helper.h"
 #include "internal.h"
 
-#include <nftables/libnftables.h>
 #include <pthread.h>
 #include <strings.h>
 #include <unistd.h>
 
-/* One call at a time: libnftables does not promise that contexts of their own may be used
- * side by side. */
+/* One call at a time: what is written and what is compared belong together. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* What jail_apply wrote last, and how the kernel listed it right after. */
 static char *applied_rules, *applied_listing;
@@ -28,54 +27,33 @@ bool jail_mac_is(const char *mac)
 	       (strncasecmp(mac, "06:54:45:", 9) == 0 || strncasecmp(mac, "0a:54:45:", 9) == 0);
 }
 
-/* The first line of nft's complaint; the lines below it only point at the place. */
-static int nft_fail(struct nft_ctx *nft, const char *doing, struct err *err)
+static int nft(const char *commands, const char *doing, bool list, struct strbuf *ret_out,
+	       struct err *err)
 {
-	struct slice words = slice_of(nft_ctx_get_error_buffer(nft)), line = { "", 0 };
+	struct err e = { 0 };
 
-	if (words.ptr)
-		slice_split(&words, '\n', &line);
+	if (helper_nft(commands, list, ret_out, &e) == 0)
+		return 0;
+	if (e.code == ERR_UNSUPPORTED)
+		return err_set(err, ERR_UNSUPPORTED, "the packet filter cannot be asked: %s",
+			       e.text);
 	if (geteuid() != 0)
 		return err_set(
 			err, ERR_UNSUPPORTED,
-			"the packet filter refuses %s: run as root, or with CAP_NET_ADMIN "
-			"(%.*s)",
-			doing, (int)line.len, line.ptr);
+			"the packet filter refuses %s: run as root, or with CAP_NET_ADMIN (%s)",
+			doing, e.text);
 	return err_set(err, ERR_UNSUPPORTED,
-		       "the packet filter refuses %s: does the kernel have nftables? (%.*s)",
-		       doing, (int)line.len, line.ptr);
-}
-
-static struct nft_ctx *nft_open(struct err *err)
-{
-	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-
-	if (!nft) {
-		err_set(err, ERR_UNSUPPORTED,
-			"libnftables does not start: is nftables in the kernel?");
-		return NULL;
-	}
-	if (nft_ctx_buffer_output(nft) != 0 || nft_ctx_buffer_error(nft) != 0) {
-		nft_ctx_free(nft);
-		err_set(err, ERR_UNSUPPORTED, "libnftables has no memory for its output");
-		return NULL;
-	}
-	nft_ctx_output_set_flags(nft, NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_NUMERIC_ALL);
-	return nft;
+		       "the packet filter refuses %s: does the kernel have nftables? (%s)",
+		       doing, e.text);
 }
 
 /* NULL if one of the tables is not there. */
-static char *listing_get(struct nft_ctx *nft)
+static char *listing_get(void)
 {
 	cleanup_strbuf struct strbuf out = STRBUF_INIT;
+	struct err ignored = { 0 };
 
-	if (nft_run_cmd_from_buffer(nft, "list table inet tes_worker") != 0)
-		return NULL;
-	strbuf_adds(&out, nft_ctx_get_output_buffer(nft));
-	if (nft_run_cmd_from_buffer(nft, "list table bridge tes_worker") != 0)
-		return NULL;
-	strbuf_adds(&out, nft_ctx_get_output_buffer(nft));
-	return strbuf_take(&out);
+	return helper_nft(NULL, true, &out, &ignored) == 0 ? strbuf_take(&out) : NULL;
 }
 
 /* Engines hand the host's resolvers to containers; where those are systemd-resolved's stub,
@@ -96,34 +74,34 @@ static char *rules_make(void)
 	return strbuf_take(&text);
 }
 
-static int apply(struct nft_ctx *nft, struct err *err)
+static int apply(struct err *err)
 {
 	cleanup_free char *rules = rules_make();
+	cleanup_strbuf struct strbuf out = STRBUF_INIT;
 
-	if (nft_run_cmd_from_buffer(nft, rules) != 0)
-		return nft_fail(nft, "the jail's rules", err);
+	if (nft(rules, "the jail's rules", true, &out, err) < 0)
+		return -1;
 	free(applied_rules);
 	free(applied_listing);
 	applied_rules = take_ptr(rules);
-	applied_listing = listing_get(nft);
+	applied_listing = strbuf_take(&out);
 	return 0;
 }
 
-static int erase(struct nft_ctx *nft, struct err *err)
+static int erase(struct err *err)
 {
 	static const char commands[] =
 		"add table inet tes_worker\ndelete table inet tes_worker\n"
 		"add table bridge tes_worker\ndelete table bridge tes_worker\n";
+	cleanup_strbuf struct strbuf out = STRBUF_INIT;
 
-	if (nft_run_cmd_from_buffer(nft, commands) != 0)
-		return nft_fail(nft, "to remove the jail's rules", err);
-	return 0;
+	return nft(commands, "to remove the jail's rules", false, &out, err);
 }
 
-static int check(struct nft_ctx *nft, struct err *err)
+static int check(struct err *err)
 {
 	cleanup_free char *rules = rules_make();
-	cleanup_free char *listing = listing_get(nft);
+	cleanup_free char *listing = listing_get();
 
 	if (!listing)
 		return err_set(
@@ -142,32 +120,27 @@ static int check(struct nft_ctx *nft, struct err *err)
 	return 0;
 }
 
-static int with_nft(int (*fn)(struct nft_ctx *nft, struct err *err), struct err *err)
+static int locked(int (*fn)(struct err *err), struct err *err)
 {
-	struct nft_ctx *nft;
-	int rc = -1;
+	int rc;
 
 	pthread_mutex_lock(&lock);
-	nft = nft_open(err);
-	if (nft) {
-		rc = fn(nft, err);
-		nft_ctx_free(nft);
-	}
+	rc = fn(err);
 	pthread_mutex_unlock(&lock);
 	return rc;
 }
 
 int jail_apply(struct err *err)
 {
-	return with_nft(apply, err);
+	return locked(apply, err);
 }
 
 int jail_remove(struct err *err)
 {
-	return with_nft(erase, err);
+	return locked(erase, err);
 }
 
 int jail_check(struct err *err)
 {
-	return with_nft(check, err);
+	return locked(check, err);
 }

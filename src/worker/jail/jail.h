@@ -1,5 +1,5 @@
 /* jail: the packet filter around workloads, in tables of its own ("tes_worker", families
- * inet and bridge), through libnftables.
+ * inet and bridge), through libnftables in a process of its own.
  *
  * Workloads share the engine's default bridge with whatever else the owner runs (a network
  * of their own would cost each start 60 ms for Docker's name server, and a network for each

@@ -1,7 +1,10 @@
 #include "internal.h"
 
+#include <fnmatch.h>
+
 /* A registry or a disk that does nothing for so long will not any more. */
-#define PULL_IDLE_MS (15 * MINUTE_MS)
+#define PULL_IDLE_MS	    (15 * MINUTE_MS)
+#define REGISTRY_TIMEOUT_MS (60 * SECOND_MS)
 
 int image_want_parse(const char *image, struct image_want *ret, struct err *err)
 {
@@ -44,6 +47,47 @@ static struct slice familiar(struct slice name)
 	return name;
 }
 
+/* Cuts the first of a list with commas off `rest`; blanks around it do not count. */
+static bool pattern_next(struct slice *rest, char ret[static 320])
+{
+	struct slice part;
+
+	while (slice_split(rest, ',', &part)) {
+		part = slice_trim(part);
+		if (part.len == 0 || part.len >= 320)
+			continue;
+		part = familiar(part);
+		snprintf(ret, 320, "%.*s", (int)part.len, part.ptr);
+		return true;
+	}
+	return false;
+}
+
+bool image_is_listed(const char *patterns, const char *image)
+{
+	struct slice rest = slice_of(patterns ? patterns : ""),
+		     name = familiar(slice_of(image));
+	char full[512], bare[512], pattern[320], *end;
+
+	/* Podman's word for what came from no registry. */
+	if (str_starts(name.ptr, "localhost/"))
+		name = slice_of(name.ptr + strlen("localhost/"));
+	if (name.len == 0 || name.len >= sizeof(full))
+		return false;
+	snprintf(full, sizeof(full), "%s", name.ptr);
+	snprintf(bare, sizeof(bare), "%s", name.ptr);
+	end = strchr(bare, '@');
+	if (end)
+		*end = '\0';
+	end = strrchr(bare, ':');
+	if (end && !strchr(end, '/'))
+		*end = '\0';
+	while (pattern_next(&rest, pattern))
+		if (fnmatch(pattern, full, 0) == 0 || fnmatch(pattern, bare, 0) == 0)
+			return true;
+	return false;
+}
+
 const char *image_digest_find(const struct json *repo_digests, const struct image_want *want)
 {
 	const char *found = NULL;
@@ -69,9 +113,23 @@ const char *image_digest_find(const struct json *repo_digests, const struct imag
 	return found;
 }
 
-/* 1 if it is there, 0 if not. */
-static int image_find(struct runtime *rt, const struct image_want *want,
-		      char ret_image[static 320], char ret_digest[static 320], struct err *err)
+/* What the engine has under a name. */
+struct image_found {
+	char image[320], digest[320];
+	bool listed; /* one of its names here is in the list that was asked with */
+};
+
+static void found_names(struct image_found *f, const struct json *tags, const char *patterns)
+{
+	for (size_t i = 0; tags && tags->kind == JSON_ARRAY && i < tags->count; i++)
+		if (tags->items[i].kind == JSON_TEXT)
+			f->listed |= image_is_listed(patterns, tags->items[i].text);
+}
+
+/* 1 if it is there, 0 if not.  by_id: look for this one, whatever the name stands for now; or
+ * NULL. */
+static int image_find(struct runtime *rt, const struct image_want *want, const char *by_id,
+		      const char *patterns, struct image_found *ret, struct err *err)
 {
 	cleanup_strbuf struct strbuf path = STRBUF_INIT;
 	cleanup_arena struct arena arena = { 0 };
@@ -79,8 +137,8 @@ static int image_find(struct runtime *rt, const struct image_want *want,
 	const char *id, *digest;
 	struct err e = { 0 };
 
-	if (want->id)
-		strbuf_addf(&path, "/images/%s/json", want->digest);
+	if (by_id || want->id)
+		strbuf_addf(&path, "/images/%s/json", by_id ? by_id : want->digest);
 	else if (*want->digest)
 		strbuf_addf(&path, "/images/%s@%s/json", want->name, want->digest);
 	else
@@ -97,9 +155,11 @@ static int image_find(struct runtime *rt, const struct image_want *want,
 		return err_set(err, ERR_UNAVAILABLE,
 			       "the engine has image %.100s without a usable id: '%.100s'",
 			       want->name, id);
+	*ret = (struct image_found){ 0 };
 	/* A bare hexadecimal id could be taken for a name. */
-	snprintf(ret_image, 320, "%s%s", strchr(id, ':') ? "" : "sha256:", id);
-	snprintf(ret_digest, 320, "%s", digest ? digest : ret_image);
+	snprintf(ret->image, 320, "%s%s", strchr(id, ':') ? "" : "sha256:", id);
+	snprintf(ret->digest, 320, "%s", digest ? digest : ret->image);
+	found_names(ret, json_find(image, "RepoTags"), patterns);
 	return 1;
 }
 
@@ -170,36 +230,134 @@ static int image_pull(struct runtime *rt, const struct image_want *want,
 	return 0;
 }
 
-int runtime_image(struct runtime *rt, const char *image, const struct registry_login *login,
-		  const volatile int *cancel, runtime_progress_fn *progress, void *arg,
-		  char ret_image[static 320], char ret_digest[static 320], struct err *err)
+/* The name in full: Podman would take a short one for an image of its own that nobody
+ * published. */
+static int want_qualify(const struct image_want *want, struct image_want *ret, struct err *err)
 {
-	struct image_want want;
+	struct image_ref ref;
+
+	*ret = *want;
+	if (image_parse(want->name, &ref, err) < 0)
+		return -1;
+	if (ref.domain.len)
+		return 0;
+	if (snprintf(ret->name, sizeof(ret->name), "docker.io/%s%s",
+		     strchr(want->name, '/') ? "" : "library/",
+		     want->name) >= (int)sizeof(ret->name))
+		return err_set_field(err, "image", "'%.100s…' is too long", want->name);
+	return 0;
+}
+
+/* May it be used as it is here, without asking a registry?  What a digest or an id names is
+ * the same wherever it came from; a tag is this machine's own word. */
+static bool is_free(const struct image_request *req, const struct image_want *want,
+		    const struct image_found *found)
+{
+	if (image_is_listed(req->allow_local, req->image))
+		return true;
+	if (!*want->digest)
+		return false;
+	return found->listed || (req->known && str_eq(req->known, found->image));
+}
+
+/* The registry does not let us have it: what was pulled from it before may be used again. */
+static int pull_again(struct runtime *rt, const struct image_request *req,
+		      const struct image_want *want, const struct image_found *here,
+		      struct image_found *ret, struct err *err)
+{
+	bool away = err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT;
+	char words[sizeof(err->text)];
+	struct err e = { 0 };
+
+	if (req->cancel && __atomic_load_n(req->cancel, __ATOMIC_RELAXED))
+		return -1;
+	if (away && req->known && image_find(rt, want, req->known, NULL, ret, &e) > 0)
+		return 0;
+	if (!here)
+		return -1;
+	snprintf(words, sizeof(words), "%s", err->text);
+	err_clear(err);
+	return err_set(err, ERR_FORBIDDEN,
+		       "%.60s is here, but is not for leases ([images] allow_local), and no "
+		       "registry gives it: %s",
+		       req->image, words);
+}
+
+/* Does the registry let this login have it? */
+static int registry_ask(struct runtime *rt, const struct image_request *req,
+			const struct image_want *want, struct err *err)
+{
+	cleanup_arena struct arena arena = { 0 };
+	cleanup(http_result_release) struct http_result res = { .body = STRBUF_INIT };
+	struct docker_call call = { .method = HTTP_GET,
+				    .timeout_ms = REGISTRY_TIMEOUT_MS,
+				    .cancel = req->cancel };
+
+	call.path = arena_printf(&arena, "/distribution/%s@%s/json", want->name, want->digest);
+	if (req->login)
+		call.registry_auth = login_encode(&arena, req->login, want->name);
+	if (docker_send(rt, &call, &res, err) < 0)
+		return err_wrap(err, "cannot ask for %.100s", want->name);
+	return res.status >= 400
+		       ? pull_fail(want->name, docker_words(&res, &arena), req->login, err)
+		       : 0;
+}
+
+/* here: there is one already, which the registry shall confirm. */
+static int pull_fresh(struct runtime *rt, const struct image_request *req,
+		      const struct image_want *want, bool here, struct image_found *ret,
+		      struct err *err)
+{
+	struct image_want full;
 	struct pull pull;
 	int found, rc;
 
-	if (image_want_parse(image, &want, err) < 0)
+	if (want_qualify(want, &full, err) < 0)
 		return -1;
-	found = image_find(rt, &want, ret_image, ret_digest, err);
-	if (found != 0)
-		return found < 0 ? -1 : 0;
-	if (want.id)
-		return err_set(
-			err, ERR_NOT_FOUND,
-			"there is no image with the id %s on this worker, and an id cannot be "
-			"pulled: "
-			"name the image",
-			want.digest);
-	pull_init(&pull, progress, arg);
-	rc = image_pull(rt, &want, login, cancel, &pull, err);
+	/* Docker takes what it has by a digest without asking anybody; Podman asks. */
+	if (here && *want->digest && !rt->podman && registry_ask(rt, req, &full, err) < 0)
+		return -1;
+	pull_init(&pull, req->progress, req->arg);
+	rc = image_pull(rt, &full, req->login, req->cancel, &pull, err);
 	pull_release(&pull);
 	if (rc < 0)
 		return -1;
-	found = image_find(rt, &want, ret_image, ret_digest, err);
-	if (found < 0)
-		return -1;
+	found = image_find(rt, &full, NULL, NULL, ret, err);
 	if (found == 0)
 		return err_set(err, ERR_NOT_FOUND,
-			       "the engine pulled %.100s, but does not have it now", image);
+			       "the engine pulled %.100s, but does not have it now",
+			       req->image);
+	return found < 0 ? -1 : 0;
+}
+
+int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret,
+		  struct err *err)
+{
+	struct image_want want;
+	struct image_found here, got;
+	struct image_got out = { 0 };
+	int found;
+
+	if (image_want_parse(req->image, &want, err) < 0)
+		return -1;
+	found = image_find(rt, &want, NULL, req->allow_local, &here, err);
+	if (found < 0)
+		return -1;
+	if (found && is_free(req, &want, &here)) {
+		got = here;
+	} else if (want.id) {
+		/* Whether it is here is nobody's business. */
+		return err_set(err, ERR_FORBIDDEN,
+			       "%.80s is an image's id, which cannot be pulled and is not for "
+			       "leases here ([images] allow_local): name the image",
+			       want.digest);
+	} else if (pull_fresh(rt, req, &want, found, &got, err) == 0) {
+		out.pulled = true;
+	} else if (pull_again(rt, req, &want, found ? &here : NULL, &got, err) < 0) {
+		return -1;
+	}
+	snprintf(out.image, sizeof(out.image), "%s", got.image);
+	snprintf(out.digest, sizeof(out.digest), "%s", got.digest);
+	*ret = out;
 	return 0;
 }

@@ -69,14 +69,34 @@ void runtime_close(struct runtime *rt);
 int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err) must_check;
 
 typedef void runtime_progress_fn(void *arg, const char *phase, int64_t done, int64_t total);
-/* Makes the image present and resolves it: present by digest or id -> no network. A tag is
- * pulled if absent (an image that only exists locally is used as it is).  ret_image: what
- * container_spec.image takes; ret_digest: "name@sha256:…" or the image id.  ERR_NOT_FOUND,
- * ERR_UNAUTHENTICATED (registry), ERR_UNAVAILABLE, ERR_TIMEOUT carry the engine's words. */
-int runtime_image(struct runtime *rt, const char *image, const struct registry_login *login,
-		  const volatile int *cancel, runtime_progress_fn *progress, void *arg,
-		  char ret_image[static 320], char ret_digest[static 320],
+/* An image as a lease names it.  What the machine has by itself is its owner's: it is used only
+ * where allow_local lists it.  Everything else goes through a registry, so that a private image
+ * never stands in for a public one of the same name, and whoever has no right to an image does
+ * not get it because somebody else had. */
+struct image_request {
+	const char *image;
+	const struct registry_login *login; /* or NULL */
+	const char *allow_local; /* patterns with commas, as image_is_listed; NULL: none */
+	/* Image id of an earlier pull of this image with this login, or NULL: used without
+	 * asking if it is named by digest, and while the registry does not answer. */
+	const char *known;
+	const volatile int *cancel;
+	runtime_progress_fn *progress;
+	void *arg;
+};
+struct image_got {
+	char image[320];  /* what container_spec.image takes */
+	char digest[320]; /* "name@sha256:…", or the image id */
+	bool pulled;	  /* a registry gave it now */
+};
+/* Makes the image present and resolves it.  ERR_FORBIDDEN: the machine has it, and it is not
+ * for leases.  ERR_NOT_FOUND, ERR_UNAUTHENTICATED (registry), ERR_UNAVAILABLE, ERR_TIMEOUT carry
+ * the engine's words. */
+int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret,
 		  struct err *err) must_check;
+/* Does one of the patterns (shell's, "*" goes over "/"; separated by commas) match the name, with
+ * or without its tag?  Docker's own registry may be left out of both.  Pure. */
+bool image_is_listed(const char *patterns, const char *image);
 
 /* Hardened: no new privileges, all capabilities dropped but CHOWN DAC_OVERRIDE FOWNER SETGID
  * SETUID KILL NET_BIND_SERVICE (what ordinary images need to start), seccomp default, pids

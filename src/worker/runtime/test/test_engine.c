@@ -573,30 +573,50 @@ static void test_events(void **state)
 	assert_int_equal(w.rc, 0);
 }
 
+static int image_of(const char *name, const char *allow_local, struct image_got *ret,
+		    struct err *err)
+{
+	struct image_request req = { .image = name, .allow_local = allow_local };
+
+	return runtime_image(rt, &req, ret, err);
+}
+
 static void test_image_present(void **state)
 {
-	char image[320], digest[320], again[320];
+	static const char none[] =
+		"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+	struct image_got got, again;
 	struct err err = { 0 };
 
-	ok(runtime_image(rt, IMAGE, NULL, NULL, NULL, NULL, image, digest, &err));
-	print_message("# %s %s\n", image, digest);
-	assert_true(str_starts(image, "sha256:"));
+	ok(image_of(IMAGE, "lab/*, tes-test/busybox", &got, &err));
+	print_message("# %s %s\n", got.image, got.digest);
+	assert_true(str_starts(got.image, "sha256:"));
+	assert_false(got.pulled);
 	/* It never came from a registry; Podman gives it a digest all the same. */
-	assert_true(str_eq(image, digest) ||
-		    str_starts(digest, "docker.io/tes-test/busybox@sha256:"));
-	ok(runtime_image(rt, digest, NULL, NULL, NULL, NULL, again, digest, &err));
-	assert_string_equal(image, again);
-	ok(runtime_image(rt, image, NULL, NULL, NULL, NULL, again, digest, &err));
-	assert_string_equal(image, again);
-	fails(ERR_NOT_FOUND,
-	      runtime_image(
-		      rt,
-		      "sha256:0000000000000000000000000000000000000000000000000000000000000000",
-		      NULL, NULL, NULL, NULL, image, digest, &err));
-	fails(ERR_INVALID,
-	      runtime_image(rt, "a/../b", NULL, NULL, NULL, NULL, image, digest, &err));
-	fails(ERR_INVALID,
-	      runtime_image(rt, "busybox:1?x=y", NULL, NULL, NULL, NULL, image, digest, &err));
+	assert_true(str_eq(got.image, got.digest) ||
+		    str_starts(got.digest, "docker.io/tes-test/busybox@sha256:"));
+	/* What an attempt resolved, another may name. */
+	ok(image_of(got.digest, IMAGE, &again, &err));
+	assert_string_equal(got.image, again.image);
+	ok(image_of(got.image, IMAGE, &again, &err));
+	assert_string_equal(got.image, again.image);
+	fails(ERR_FORBIDDEN, image_of(none, IMAGE, &again, &err));
+	fails(ERR_INVALID, image_of("a/../b", "*", &again, &err));
+	fails(ERR_INVALID, image_of("busybox:1?x=y", "*", &again, &err));
+}
+
+static void test_image_is_not_for_leases(void **state)
+{
+	struct image_got got, again;
+	struct err err = { 0 };
+
+	ok(image_of(IMAGE, "*", &got, &err));
+	/* No registry has it, or none can be asked. */
+	fails(ERR_FORBIDDEN, image_of(IMAGE, NULL, &again, &err));
+	assert_non_null(strstr(err.text, "allow_local"));
+	fails(ERR_FORBIDDEN, image_of(IMAGE, "tes-test/busybox:2, other/*", &again, &err));
+	/* By id it is as unknown as one that is not here. */
+	fails(ERR_FORBIDDEN, image_of(got.image, NULL, &again, &err));
 }
 
 static void test_start_latency(void **state)
@@ -630,7 +650,8 @@ int main(void)
 		TEST(test_many_processes), TEST(test_logs),	      TEST(test_logs_again),
 		TEST(test_logs_cancel),	   TEST(test_exec),	      TEST(test_copy_out),
 		TEST(test_disk),	   TEST(test_disk_hidden),    TEST(test_events),
-		TEST(test_image_present),  TEST(test_start_latency),
+		TEST(test_image_present),  TEST(test_image_is_not_for_leases),
+		TEST(test_start_latency),
 	};
 
 	if (!getenv("TES_TEST_ENGINE")) {

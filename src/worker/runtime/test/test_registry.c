@@ -232,92 +232,140 @@ static void on_progress(void *arg, const char *phase, int64_t done, int64_t tota
 		strncat(p->phases, phase, sizeof(p->phases) - strlen(p->phases) - 1);
 }
 
+static int image_of(const char *image_name, const struct registry_login *as, const char *known,
+		    struct image_got *ret, struct err *err)
+{
+	struct image_request req = { .image = image_name, .login = as, .known = known };
+
+	return runtime_image(rt, &req, ret, err);
+}
+
 static void test_refused(void **state)
 {
-	char id[320] = "", digest[320] = "", other[96];
+	struct image_got got = { 0 };
+	char other[96];
 	struct err err = { 0 };
 
-	fails(ERR_UNAUTHENTICATED,
-	      runtime_image(rt, image, NULL, NULL, NULL, NULL, id, digest, &err));
-	fails(ERR_UNAUTHENTICATED,
-	      runtime_image(rt, image, &wrong_login, NULL, NULL, NULL, id, digest, &err));
+	fails(ERR_UNAUTHENTICATED, image_of(image, NULL, NULL, &got, &err));
+	fails(ERR_UNAUTHENTICATED, image_of(image, &wrong_login, NULL, &got, &err));
 	snprintf(other, sizeof(other), "%s:none", name);
-	fails(ERR_NOT_FOUND,
-	      runtime_image(rt, other, &login, NULL, NULL, NULL, id, digest, &err));
+	fails(ERR_NOT_FOUND, image_of(other, &login, NULL, &got, &err));
 	snprintf(other, sizeof(other), "%s-none:1", name);
-	fails(ERR_NOT_FOUND,
-	      runtime_image(rt, other, &login, NULL, NULL, NULL, id, digest, &err));
-	assert_string_equal(id, "");
-	assert_string_equal(digest, "");
+	fails(ERR_NOT_FOUND, image_of(other, &login, NULL, &got, &err));
+	assert_string_equal(got.image, "");
+	assert_string_equal(got.digest, "");
 }
 
 static void test_cancelled(void **state)
 {
 	volatile int cancel = 1;
-	char id[320], digest[320];
+	struct image_request req = { .image = image, .login = &login, .cancel = &cancel };
+	struct image_got got;
 	struct err err = { 0 };
 
-	fails(ERR_TIMEOUT,
-	      runtime_image(rt, image, &login, &cancel, NULL, NULL, id, digest, &err));
+	fails(ERR_TIMEOUT, runtime_image(rt, &req, &got, &err));
 }
+
+static struct image_got first;
 
 static void test_pull(void **state)
 {
-	char id[320], digest[320], again[320], again_digest[320];
 	struct progress p = { 0 };
+	struct image_request req = {
+		.image = image, .login = &login, .progress = on_progress, .arg = &p
+	};
 	struct err err = { 0 };
 
-	if (runtime_image(rt, image, &login, NULL, on_progress, &p, id, digest, &err) < 0)
+	if (runtime_image(rt, &req, &first, &err) < 0)
 		fail_msg("%s", err.text);
-	print_message("# %s %s: %d calls, %" PRId64 " of %" PRId64 " bytes, %s\n", id, digest,
-		      p.calls, p.done, p.total, p.phases);
-	assert_true(str_starts(id, "sha256:"));
-	assert_true(str_starts(digest, name));
-	assert_non_null(strstr(digest, "@sha256:"));
+	print_message("# %s %s: %d calls, %" PRId64 " of %" PRId64 " bytes, %s\n", first.image,
+		      first.digest, p.calls, p.done, p.total, p.phases);
+	assert_true(first.pulled);
+	assert_true(str_starts(first.image, "sha256:"));
+	assert_true(str_starts(first.digest, name));
+	assert_non_null(strstr(first.digest, "@sha256:"));
 	/* Podman only tells how far it is once a second. */
 	if (p.calls > 0 || !rt->podman) {
 		assert_int_equal(p.done, p.total);
 		assert_true(p.peak >= LAYER_BYTES && p.peak < LAYER_BYTES + (1 << 20));
 	}
+}
 
-	/* What is here needs no registry, by tag, digest or id. */
-	registry_stop();
-	for (const char **by = (const char *[]){ image, digest, id, NULL }; *by; by++) {
-		p.calls = 0;
-		if (runtime_image(rt, *by, NULL, NULL, on_progress, &p, again, again_digest,
-				  &err) < 0)
-			fail_msg("%s: %s", *by, err.text);
-		assert_string_equal(id, again);
-		assert_string_equal(again_digest, *by == id ? id : digest);
-		assert_int_equal(p.calls, 0);
-	}
+/* That somebody was given it makes it nobody else's. */
+static void test_here_is_not_yours(void **state)
+{
+	struct image_got got;
+	struct err err = { 0 };
+
+	fails(ERR_FORBIDDEN, image_of(image, NULL, NULL, &got, &err));
+	fails(ERR_FORBIDDEN, image_of(image, &wrong_login, NULL, &got, &err));
+	fails(ERR_FORBIDDEN, image_of(first.digest, NULL, NULL, &got, &err));
+	fails(ERR_FORBIDDEN, image_of(first.image, NULL, NULL, &got, &err));
+	/* A tag is asked for again, whatever is here. */
+	if (image_of(image, &login, first.image, &got, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_true(got.pulled);
+	assert_string_equal(got.image, first.image);
+	/* A digest that was given before need not be. */
+	if (image_of(first.digest, &login, first.image, &got, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_false(got.pulled);
+	assert_string_equal(got.digest, first.digest);
+}
+
+/* The owner's own image of a public name does not stand in for it. */
+static void test_own_image_of_the_same_name(void **state)
+{
+	char path[384];
+	struct image_request req = { .image = image, .login = &login, .allow_local = name };
+	struct image_got got;
+	struct err err = { 0 };
+
+	snprintf(path, sizeof(path), "/images/%s/tag?repo=%s&tag=1", "tes-test/busybox:1", name);
+	assert_int_equal(engine(HTTP_POST, path, NULL, 0, 0), 0);
+	if (runtime_image(rt, &req, &got, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_not_equal(got.image, first.image); /* listed: as it is */
+	if (image_of(image, &login, NULL, &got, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(got.image, first.image);
 }
 
 static void test_registry_gone(void **state)
 {
-	char id[320], digest[320], other[96];
+	struct image_got got;
+	char other[96];
 	struct err err = { 0 };
 
 	registry_stop();
 	snprintf(other, sizeof(other), "%s:2", name);
-	fails(ERR_UNAVAILABLE,
-	      runtime_image(rt, other, &login, NULL, NULL, NULL, id, digest, &err));
+	fails(ERR_UNAVAILABLE, image_of(other, &login, NULL, &got, &err));
+	/* What it gave before is used meanwhile. */
+	for (const char **by = (const char *[]){ image, first.digest, NULL }; *by; by++) {
+		if (image_of(*by, &login, first.image, &got, &err) < 0)
+			fail_msg("%s: %s", *by, err.text);
+		assert_false(got.pulled);
+		assert_string_equal(got.image, first.image);
+		assert_string_equal(got.digest, first.digest);
+	}
+	fails(ERR_FORBIDDEN, image_of(image, NULL, NULL, &got, &err));
 }
 
 static void test_pull_by_digest(void **state)
 {
-	char id[320], digest[320], again[320], path[384];
+	struct image_got got;
+	char path[384];
 	struct err err = { 0 };
 
-	assert_int_equal(runtime_image(rt, image, &login, NULL, NULL, NULL, id, digest, &err),
-			 0);
 	snprintf(path, sizeof(path), "/images/%s:1?force=1", name);
 	assert_int_equal(engine(HTTP_DELETE, path, NULL, 0, 0), 0);
 	assert_int_equal(registry_start(), 0);
-	if (runtime_image(rt, digest, &login, NULL, NULL, NULL, id, again, &err) < 0)
+	/* Known from before, but gone since. */
+	if (image_of(first.digest, &login, first.image, &got, &err) < 0)
 		fail_msg("%s", err.text);
-	assert_string_equal(again, digest);
-	snprintf(path, sizeof(path), "/images/%s?force=1", id);
+	assert_true(got.pulled);
+	assert_string_equal(got.digest, first.digest);
+	snprintf(path, sizeof(path), "/images/%s?force=1", got.image);
 	engine(HTTP_DELETE, path, NULL, 0, 0);
 }
 
@@ -325,8 +373,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),	       cmocka_unit_test(test_cancelled),
-		cmocka_unit_test(test_pull),	       cmocka_unit_test(test_registry_gone),
-		cmocka_unit_test(test_pull_by_digest),
+		cmocka_unit_test(test_pull),	       cmocka_unit_test(test_here_is_not_yours),
+		cmocka_unit_test(test_own_image_of_the_same_name),
+		cmocka_unit_test(test_registry_gone),  cmocka_unit_test(test_pull_by_digest),
 	};
 
 	const char *missing = prepare();

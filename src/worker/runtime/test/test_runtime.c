@@ -552,10 +552,43 @@ static void test_tree_depth(void **state)
 	assert_int_equal(dir_remove(dir, &err), 0);
 }
 
+static void test_image_is_listed(void **state)
+{
+	static const struct {
+		const char *patterns, *image;
+		bool listed;
+	} cases[] = {
+		{ NULL, "a:1", false },
+		{ "", "a:1", false },
+		{ " , ,", "a:1", false },
+		{ "a", "a", true },
+		{ "a", "a:1", true },
+		{ "a", "ab:1", false },
+		{ "a:1", "a:1", true },
+		{ "a:1", "a:2", false },
+		{ "a:1", "a", false },
+		{ "x, a:*", "a:2", true },
+		{ "lab/*", "lab/deep/x:1", true },
+		{ "lab/*", "other/lab/x:1", false },
+		{ "*", "r.example:5000/x/y@sha256:00", true },
+		{ "r.example:5000/x", "r.example:5000/x", true },
+		{ "r.example:5000/x", "r.example:5000/x@sha256:00", true },
+		{ "busybox", "docker.io/library/busybox:1", true },
+		{ "docker.io/library/busybox:1", "busybox:1", true },
+		{ "tes/x:1", "localhost/tes/x:1", true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		if (image_is_listed(cases[i].patterns, cases[i].image) != cases[i].listed)
+			fail_msg("'%s' and '%s'", cases[i].patterns ? cases[i].patterns : "-",
+				 cases[i].image);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_image_is_listed),
 		TEST(test_image_want),	  TEST(test_image_digest),   TEST(test_pull_progress),
 		TEST(test_pull_error),	  TEST(test_demux),	     TEST(test_demux_since),
 		TEST(test_demux_long),	  TEST(test_go_time),	     TEST(test_body),

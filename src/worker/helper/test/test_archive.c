@@ -1,5 +1,6 @@
 /* Archives of customers, also hostile ones. */
-#include "../internal.h"
+#include "../../../os/os.h"
+#include "../helper.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -81,6 +82,8 @@ static int tar_file(const struct tar_member *members, size_t n)
 	return fd;
 }
 
+static int64_t took; /* of the last */
+
 static int unpack(const struct tar_member *members, size_t n, int64_t max, struct err *err)
 {
 	cleanup_fd int fd = tar_file(members, n);
@@ -88,7 +91,7 @@ static int unpack(const struct tar_member *members, size_t n, int64_t max, struc
 	*err = (struct err){ 0 };
 	assert_int_equal(dir_remove(to, err), 0);
 	assert_int_equal(dir_make(to, 0755, err), 0);
-	return tar_unpack(fd, to, max, NULL, err);
+	return helper_unpack(fd, to, max, NULL, &took, err);
 }
 
 static const char *content(const char *name, struct strbuf *sb)
@@ -159,9 +162,11 @@ static void refuses(void **state)
 	struct err err;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		if (unpack(bad[i].m, bad[i].n, 30, &err) == 0)
+		/* Each name costs a block. */
+		if (unpack(bad[i].m, bad[i].n, (int64_t)bad[i].n * 4096 + 30, &err) == 0)
 			fail_msg("%s was taken", bad[i].what);
 		assert_true(err.text[0]);
+		assert_int_equal(err.code == ERR_TOO_LARGE, str_eq(bad[i].what, "too large"));
 		assert_int_equal(access("/tmp/tes-archive-escape", F_OK), -1);
 	}
 }
@@ -173,9 +178,20 @@ static void writing_through_a_link_replaces_it(void **state)
 	};
 	struct err err;
 
-	assert_int_equal(unpack(members, ARRAY_LEN(members), 100, &err), 0);
+	assert_int_equal(unpack(members, ARRAY_LEN(members), 1 << 20, &err), 0);
+	assert_int_equal(took, 2 * 4096 + 1);
 	assert_true(S_ISREG(mode("l")));
 	assert_int_equal(access("/tmp/tes-archive-victim", F_OK), -1);
+}
+
+static void names_take_room_too(void **state)
+{
+	static const struct tar_member members[] = { { "a", '0' }, { "b", '5' }, { "c", '0' } };
+	struct err err;
+
+	assert_int_equal(unpack(members, ARRAY_LEN(members), 2 * 4096, &err), -1);
+	assert_int_equal(err.code, ERR_TOO_LARGE);
+	assert_int_equal(unpack(members, ARRAY_LEN(members), 3 * 4096, &err), 0);
 }
 
 static void no_tar(void **state)
@@ -186,7 +202,7 @@ static void no_tar(void **state)
 	assert_int_equal(write_all(fd, "this is not a tar archive, is it?", 33, &err), 0);
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	assert_int_equal(dir_make(to, 0755, &err), 0);
-	assert_int_equal(tar_unpack(fd, to, 100, NULL, &err), -1);
+	assert_int_equal(helper_unpack(fd, to, 100, NULL, &took, &err), -1);
 	assert_int_equal(err.code, ERR_INVALID);
 }
 
@@ -226,19 +242,50 @@ static void each_file(void **state)
 	};
 	cleanup_fd int fd = tar_file(members, ARRAY_LEN(members));
 	cleanup_strbuf struct strbuf note = STRBUF_INIT;
+	cleanup_fd int spool = open(base, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	struct seen s = { 0 };
 	struct err err = { 0 };
 
-	if (tar_each_file(fd, base, 100, NULL, see, &s, &note, &err) < 0)
+	if (helper_walk(fd, spool, 100, NULL, see, &s, &note, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_string_equal(s.names, "out/a=one;out/b/c=;out/z=two;");
 	assert_non_null(strstr(note.buf, "1 links"));
 	assert_non_null(strstr(note.buf, "3 files"));
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	s = (struct seen){ 0 };
-	assert_int_equal(tar_each_file(fd, base, 4, NULL, see, &s, &note, &err), -1);
+	assert_int_equal(helper_walk(fd, spool, 4, NULL, see, &s, &note, &err), -1);
 	assert_int_equal(err.code, ERR_TOO_LARGE);
 	assert_string_equal(s.names, "out/a=one;out/b/c=;");
+}
+
+static void cancelled(void **state)
+{
+	static const struct tar_member members[] = { { "a", '0', "x" } };
+	cleanup_fd int fd = tar_file(members, 1);
+	volatile int cancel = 1;
+	struct err err = { 0 };
+
+	assert_int_equal(dir_make(to, 0755, &err), 0);
+	assert_int_equal(helper_unpack(fd, to, 1 << 20, &cancel, &took, &err), -1);
+	assert_int_equal(err.code, ERR_TIMEOUT);
+}
+
+/* As root too: what reads archives has no capability and, by Landlock, no other directory. */
+static void gives_up_what_it_has(void **state)
+{
+	static const struct tar_member members[] = { { "a", '0', "x" } };
+	cleanup_fd int fd = tar_file(members, 1);
+	struct err err = { 0 };
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(dir_remove(to, &err), 0);
+	assert_int_equal(dir_make(to, 0755, &err), 0);
+	/* Somebody else's: only CAP_DAC_OVERRIDE would write here. */
+	assert_int_equal(chown(to, 12345, 12345), 0);
+	assert_int_equal(helper_unpack(fd, to, 1 << 20, NULL, &took, &err), -1);
+	assert_int_equal(err.code, ERR_IO);
+	assert_int_equal(chown(to, 0, 0), 0);
 }
 
 int main(void)
@@ -247,8 +294,11 @@ int main(void)
 		cmocka_unit_test(unpacks),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(writing_through_a_link_replaces_it),
+		cmocka_unit_test(names_take_room_too),
 		cmocka_unit_test(no_tar),
 		cmocka_unit_test(each_file),
+		cmocka_unit_test(cancelled),
+		cmocka_unit_test(gives_up_what_it_has),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
