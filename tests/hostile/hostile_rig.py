@@ -40,7 +40,8 @@ def program(name: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {
+    # TES_ENGINE_SOCKET and the like say it to the tests; to a program they would outdo its configuration.
+    return {k: v for k, v in os.environ.items() if not k.startswith("TES_")} | {
         "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=99",
     }
