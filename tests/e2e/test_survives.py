@@ -182,7 +182,8 @@ def test_one_side_stands_still(stage: Stage, who: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.settings(network__grace="5m", network__silent_after="20s", network__heartbeat="5s")
+# What is held pays for the minute as well: a worker pauses where the money ends.
+@pytest.mark.settings(network__grace="5m", network__silent_after="20s", network__heartbeat="5s", network__hold="5m")
 @pytest.mark.parametrize("who", ["tesd", "worker", "network"])
 def test_a_minute_without_one_side(stage: Stage, who: str) -> None:
     worker, proxy = stage.proxied()
