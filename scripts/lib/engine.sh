@@ -4,7 +4,6 @@
 
 # What an engine of our own keeps.  Its own place, so that no other engine's images are touched.
 engine_run_dir=/run/tes-engine
-engine_bridge=tes-engine0
 
 engine_answers() {
 	[ -S "$1" ] || return 1
@@ -89,7 +88,7 @@ engine_dockerd() {
 	echo '{}' | as_root tee "$engine_run_dir/daemon.json" >/dev/null
 	engine_daemon dockerd dockerd --host "unix://$socket" --data-root "$data" \
 		--exec-root "$engine_run_dir/exec" --pidfile "$engine_run_dir/docker.pid" \
-		--bridge "$engine_bridge" --config-file "$engine_run_dir/daemon.json" "${driver[@]}"
+		--bridge "$(cat "$engine_run_dir/bridge")" --config-file "$engine_run_dir/daemon.json" "${driver[@]}"
 	engine_wait dockerd "$socket" ||
 		die "dockerd does not start; its last words: $(tail -n 3 "$engine_run_dir/dockerd.log")"
 	engine_use "$socket" "Docker, started for now,"
@@ -120,16 +119,24 @@ engine_leave() {
 		[ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$name" ] || stop_pid "$pid" 30
 		as_root rm -f "$engine_run_dir/$name.started"
 	done
-	[ ! -e "/sys/class/net/$engine_bridge" ] || as_root ip link del "$engine_bridge"
-	engine_forget_rules filter
-	engine_forget_rules nat
+	engine_forget_bridge
+}
+
+# What engine_network made, and only that: another run may have a bridge beside ours.
+engine_forget_bridge() {
+	local bridge
+	bridge=$(cat "$engine_run_dir/bridge" 2>/dev/null) || return 0
+	[ ! -e "/sys/class/net/$bridge" ] || as_root ip link del "$bridge"
+	engine_forget_rules filter "$bridge"
+	engine_forget_rules nat "$bridge"
+	as_root rm -f "$engine_run_dir/bridge"
 }
 
 # dockerd leaves its packet filter rules behind; those that name our bridge go with it.
 engine_forget_rules() {
-	local table=$1 rule
+	local table=$1 bridge=$2 rule
 	have iptables || return 0
-	as_root iptables -t "$table" -S 2>/dev/null | grep -w -- "$engine_bridge" | while read -r rule; do
+	as_root iptables -t "$table" -S 2>/dev/null | grep -w -- "$bridge" | while read -r rule; do
 		# Split into words on purpose: this is iptables' own notation.
 		# shellcheck disable=SC2086
 		as_root iptables -t "$table" ${rule/#-A/-D} || true
@@ -176,15 +183,20 @@ engine_data_dir() {
 	echo /var/lib/tes-engine
 }
 
-# A bridge with a network that nothing here has a route to.
+# A bridge with a network that nothing here has a route to; its name is kept for whoever ends the engine.
 engine_network() {
-	local third
-	[ ! -e "/sys/class/net/$engine_bridge" ] || return 0
+	local third number bridge=''
+	engine_forget_bridge # of a run that was killed
+	for number in 0 1 2 3 4 5 6 7 8 9; do
+		bridge=tes-engine$number
+		[ -e "/sys/class/net/$bridge" ] || break
+	done
 	for third in $(seq 30 60); do
 		if ! ip -4 route | grep -q "^172\.$third\." && ! ip -4 addr | grep -q "inet 172\.$third\."; then
-			as_root ip link add "$engine_bridge" type bridge
-			as_root ip addr add "172.$third.0.1/16" dev "$engine_bridge"
-			as_root ip link set "$engine_bridge" up
+			echo "$bridge" | as_root tee "$engine_run_dir/bridge" >/dev/null
+			as_root ip link add "$bridge" type bridge
+			as_root ip addr add "172.$third.0.1/16" dev "$bridge"
+			as_root ip link set "$bridge" up
 			return
 		fi
 	done
