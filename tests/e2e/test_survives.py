@@ -125,8 +125,6 @@ def storm(stage: Stage, jobs: int, seed: int, breaks: tuple[float, float], timeo
     # With a price given, those that find no room wait for it.
     flags = ["--max-price", "1.00", "--name"]
     workloads = [stage.cli.shell(counter(n, 0.05), *flags, f"storm-{i}") for i, n in enumerate(lines)]
-    # On PostgreSQL a dead tesd's duties are taken over when its leadership has run out, which takes 15 s.
-    tesd_every = 1 if stage.tesd.store.kind == "sqlite" else 8
     deadline = time.monotonic() + timeout_s
     kills = 0
 
@@ -138,7 +136,7 @@ def storm(stage: Stage, jobs: int, seed: int, breaks: tuple[float, float], timeo
         assert time.monotonic() < deadline, f"seed {seed}: not ended within {timeout_s} s, {kills} kills"
         time.sleep(rng.uniform(*breaks))  # the random moment, not a condition
         kills += 1
-        if rng.random() < 0.5 / tesd_every:
+        if rng.random() < 0.5:
             stage.tesd.kill()
             stage.tesd.start()
         else:
