@@ -34,7 +34,7 @@ def goes_on(stage: Stage, lease: str, lines: int = 8) -> None:
     wait_for(
         f"the container of {lease} goes on",
         lambda: engine_lines(stage, lease) >= target or stage.watch.of(lease, "die"),
-        20 + lines / 5,
+        20 + lines / 2,
     )
 
 
