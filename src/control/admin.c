@@ -426,7 +426,8 @@ static int block_tx(struct db_conn *conn, void *arg, struct err *err)
 	for (size_t i = 0; i < len; i++)
 		if (lease_transition(a->c, conn, &leases[i], &stop, "operator", &a->arena, err) < 0)
 			return -1;
-	if (x->remove && (db_exec(conn, "UPDATE workers SET state = 'left' WHERE id = $1", DB_ARGS(DB_TEXT(x->id)), NULL, err) < 0 ||
+	if (x->remove && (db_exec(conn, "UPDATE workers SET state = 'left', updated_ms = $2 WHERE id = $1",
+				   DB_ARGS(DB_TEXT(x->id), DB_INT(control_now(a->c))), NULL, err) < 0 ||
 			  db_exec(conn, "DELETE FROM worker_devices WHERE worker_id = $1", DB_ARGS(DB_TEXT(x->id)), NULL, err) < 0))
 		return -1;
 	return event_append(a->c, conn, x->w.org_id, "operator", x->id,

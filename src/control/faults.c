@@ -69,7 +69,7 @@ static int worker_silent_tx(struct db_conn *conn, void *arg, struct err *err)
 		return -1;
 	if (w.state != WORKER_ONLINE || w.seen_ms != x->seen_ms)
 		return 0; /* heard meanwhile */
-	if (db_exec(conn, "UPDATE workers SET state = 'offline', offline_since_ms = $2 WHERE id = $1",
+	if (db_exec(conn, "UPDATE workers SET state = 'offline', offline_since_ms = $2, updated_ms = $2 WHERE id = $1",
 		    DB_ARGS(DB_TEXT(w.id), DB_INT(x->now_ms)), NULL, err) < 0)
 		return -1;
 	scheduler_dirty(x->c, conn, w.id);
@@ -146,7 +146,7 @@ static int uptime_tx(struct db_conn *conn, void *arg, struct err *err)
 		" expected_s = worker_days.expected_s + excluded.expected_s";
 	/* Most stay as they are, and are not written. */
 	static const char refresh[] =
-		"UPDATE workers SET uptime_ppm = d.ppm FROM (SELECT worker_id,"
+		"UPDATE workers SET uptime_ppm = d.ppm, updated_ms = $4 FROM (SELECT worker_id,"
 		" CAST(SUM(online_s) AS BIGINT) * 1000000 / CAST(SUM(expected_s) AS BIGINT) AS ppm FROM worker_days"
 		" WHERE worker_id > $2 AND worker_id <= $3 AND day > $1 GROUP BY worker_id HAVING SUM(expected_s) > 0) d"
 		" WHERE d.worker_id = workers.id AND workers.state <> 'left' AND workers.uptime_ppm <> d.ppm";
@@ -156,7 +156,7 @@ static int uptime_tx(struct db_conn *conn, void *arg, struct err *err)
 	if (db_exec(conn, bump, DB_ARGS(DB_INT(day), DB_INT(minute_s), DB_INT(x->now_ms - MINUTE_MS), DB_TEXT(x->after),
 					DB_TEXT(x->upto)), NULL, err) < 0)
 		return -1;
-	return db_exec(conn, refresh, DB_ARGS(DB_INT(day - 30), DB_TEXT(x->after), DB_TEXT(x->upto)), NULL, err);
+	return db_exec(conn, refresh, DB_ARGS(DB_INT(day - 30), DB_TEXT(x->after), DB_TEXT(x->upto), DB_INT(x->now_ms)), NULL, err);
 }
 
 /* The last of the next UPTIME_BATCH ids after `after`; NULL: there are none. */

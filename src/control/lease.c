@@ -63,8 +63,8 @@ static int outcome_count(struct control *c, struct db_conn *conn, const struct l
 			 &bad, err) < 0)
 		return -1;
 	scheduler_dirty(c, conn, lease->worker_id);
-	return db_exec(conn, "UPDATE workers SET reliability_ppm = $2 WHERE id = $1",
-		       DB_ARGS(DB_TEXT(lease->worker_id), DB_INT(reliability(up, good, bad))), NULL, err);
+	return db_exec(conn, "UPDATE workers SET reliability_ppm = $2, updated_ms = $3 WHERE id = $1",
+		       DB_ARGS(DB_TEXT(lease->worker_id), DB_INT(reliability(up, good, bad)), DB_INT(control_now(c))), NULL, err);
 }
 
 /* This customer and this worker did not get on: keep them apart for a while. */

@@ -7,14 +7,17 @@
 #define PAGES 10                        /* a round */
 #define OLDEST 64                       /* the first page where room is short: what an ended lease leaves is theirs */
 #define PASS_EVERY_MS 200               /* where it is short, so often those behind them have their turn */
-#define RELOAD_MS (30 * SECOND_MS)      /* all workers again, for what no wake told */
+#define LOOK_MS SECOND_MS               /* some workers again, so often */
+#define LOOK_ALL_MS (30 * SECOND_MS)    /* all of them, within about that */
 #define IDLE_MS (5 * SECOND_MS)
 
 struct scheduler {
 	pthread_mutex_t lock;           /* pool and dirty list; held for reads and refreshes, not while committing */
 	struct pool *pool;
 	struct map *dirty;              /* worker id -> itself: to be read again */
-	int64_t loaded_ms;
+	int64_t looked_ms;              /* 0: nothing was read yet */
+	char looked[ID_SIZE];           /* the last worker that was looked at again; "": begin with the first */
+	int64_t known, in_turn;         /* how many workers there were in the last turn, and in this one so far */
 	int64_t views;                  /* how many workers were read */
 	char cursor[ID_SIZE];           /* the last pending replica that was considered; "": begin with the oldest */
 	bool is_short;                  /* some found no room when they were last considered */
@@ -126,25 +129,57 @@ static int worker_put(struct scheduler *s, struct db_conn *conn, const struct wo
 	return 0;
 }
 
-static int reload(struct scheduler *s, struct db_conn *conn, int64_t now_ms, struct arena *a, struct err *err)
+/* All of them, at the start. */
+static int load(struct scheduler *s, struct db_conn *conn, int64_t now_ms, struct arena *a, struct err *err)
 {
 	struct worker *workers;
 	size_t len;
 
 	if (db_select(conn, &worker_type, "workers", "WHERE state <> 'left' ORDER BY id", DB_NO_ARGS, a, (void **)&workers, &len, err) < 0)
 		return -1;
-	struct pool *fresh = pool_new(), *old = s->pool;
-
-	s->pool = fresh;
-	for (size_t i = 0; i < len; i++) {
-		if (worker_put(s, conn, &workers[i], a, err) < 0) {
-			s->pool = old;
-			pool_free(fresh);
+	for (size_t i = 0; i < len; i++)
+		if (worker_put(s, conn, &workers[i], a, err) < 0)
 			return -1;
-		}
+	s->known = len;
+	s->looked_ms = now_ms;
+	return 0;
+}
+
+/* Lock held.  Whether the store may say something else of the worker than the pool does: a change in the same moment as the
+ * one before it has the same time, so that what is young is always read. */
+static bool is_stale(const struct scheduler *s, const char *id, int64_t updated_ms, int64_t now_ms)
+{
+	return updated_ms != pool_updated_ms(s->pool, id) || updated_ms > now_ms - 2 * LOOK_ALL_MS;
+}
+
+/* Lock held.  Looks through some each LOOK_MS, in turn, for what another tesd has committed and what no wake told of. */
+static int look_again(struct scheduler *s, struct db_conn *conn, int64_t now_ms, struct arena *a, struct err *err)
+{
+	cleanup_rows struct db_rows *rows = NULL;
+	int64_t max = 1 + s->known / (LOOK_ALL_MS / LOOK_MS), len = 0;
+	int rc;
+
+	if (now_ms - s->looked_ms < LOOK_MS && now_ms >= s->looked_ms)
+		return 0;
+	if (db_query(conn, "SELECT id, updated_ms FROM workers WHERE id > $1 AND (state <> 'left' OR updated_ms > $2) ORDER BY id LIMIT $3",
+		     DB_ARGS(DB_TEXT(s->looked), DB_INT(now_ms - 2 * LOOK_ALL_MS), DB_INT(max)), &rows, err) < 0)
+		return -1;
+	for (; (rc = db_next(rows, err)) > 0; len++) {
+		const char *id = db_text(rows, 0, a);
+
+		if (is_stale(s, id, db_int(rows, 1), now_ms))
+			map_put(s->dirty, id, s);
+		snprintf(s->looked, sizeof(s->looked), "%s", id);
 	}
-	pool_free(old);
-	s->loaded_ms = now_ms;
+	if (rc < 0)
+		return -1;
+	s->in_turn += len;
+	if (len < max) { /* the end: how many there are is known, and it begins anew */
+		s->known = s->in_turn;
+		s->in_turn = 0;
+		s->looked[0] = '\0';
+	}
+	s->looked_ms = now_ms;
 	return 0;
 }
 
@@ -156,10 +191,8 @@ static int refresh(struct control *c, struct db_conn *conn, int64_t now_ms, stru
 	const char *id;
 	void *value;
 
-	if (!s->loaded_ms || now_ms - s->loaded_ms >= RELOAD_MS || now_ms < s->loaded_ms) {
-		if (reload(s, conn, now_ms, a, err) < 0)
-			return -1;
-	}
+	if ((s->looked_ms ? look_again : load)(s, conn, now_ms, a, err) < 0)
+		return -1;
 	while (map_next(s->dirty, &it, &id, &value)) {
 		struct worker *w;
 		size_t len;

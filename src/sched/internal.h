@@ -69,6 +69,7 @@ struct pool_worker {
 	int64_t price[PRICE_COUNT];
 	int64_t uptime_ppm, reliability_ppm, net_down_kbps, net_up_kbps;
 	int64_t lease_min_s, lease_max_s, available_until_ms;
+	int64_t updated_ms;
 	size_t position; /* in pool.workers */
 	struct group *groups;
 	size_t group_count;

@@ -46,6 +46,13 @@ struct pool_worker *pool_find(const struct pool *p, const char *worker_id)
 	return map_find(p->by_id, worker_id);
 }
 
+int64_t pool_updated_ms(const struct pool *p, const char *worker_id)
+{
+	const struct pool_worker *w = pool_find(p, worker_id);
+
+	return w ? w->updated_ms : 0;
+}
+
 /* ---- kinds ---- */
 
 static struct kind *kind_ref(struct pool *p, const char *model, int64_t vram_mib,
@@ -262,6 +269,7 @@ static struct pool_worker *worker_new(const struct worker *from,
 	w->lease_min_s = v->lease_min_s;
 	w->lease_max_s = v->lease_max_s;
 	w->available_until_ms = v->available_until_ms;
+	w->updated_ms = from->updated_ms;
 	worker_devices(w, v, devices_free, &text);
 	return w;
 }

@@ -21,6 +21,8 @@ void pool_free(struct pool *p);
 void pool_put(struct pool *p, const struct worker *w, const struct text_list *devices_free);
 void pool_remove(struct pool *p, const char *worker_id);
 size_t pool_count(const struct pool *p);
+/* updated_ms of the worker as it was put; 0: it is not there. */
+int64_t pool_updated_ms(const struct pool *p, const char *worker_id);
 
 struct avoid {
 	const char *worker_id;

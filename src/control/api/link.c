@@ -329,6 +329,7 @@ static int worker_heard(struct control *c, struct db_conn *conn, struct worker *
 		return 0;
 	w->state = WORKER_ONLINE;
 	w->offline_since_ms = 0;
+	w->updated_ms = control_now(c);
 	scheduler_dirty(c, conn, w->id);
 	return event_append(c, conn, w->org_id, w->id, w->id, "worker.online", "heartbeat", w->name, err);
 }
@@ -347,9 +348,9 @@ static int worker_refresh(struct control *c, struct db_conn *conn, struct worker
 	if (worker_heard(c, conn, w, a, err) < 0)
 		return -1;
 	if (!in->inventory)
-		return db_exec(conn, "UPDATE workers SET seen_ms = $2, state = $3, offline_since_ms = $4 WHERE id = $1",
+		return db_exec(conn, "UPDATE workers SET seen_ms = $2, state = $3, offline_since_ms = $4, updated_ms = $5 WHERE id = $1",
 			       DB_ARGS(DB_TEXT(w->id), DB_INT(w->seen_ms), DB_TEXT(worker_state_names[w->state]),
-				       DB_INT(w->offline_since_ms)), NULL, err);
+				       DB_INT(w->offline_since_ms), DB_INT(w->updated_ms)), NULL, err);
 	return db_update(conn, &worker_type, "workers", "id", w, err);
 }
 
