@@ -345,7 +345,7 @@ static const char *flag_of_field(const char *field)
 	} flags[] = {
 		{ "env", "env" },	{ "secrets", "secret" }, { "inputs", "in" },
 		{ "registry", "registry-user" }, { "offer", "offer" },	 { "lease", "lease" },
-		{ "subject", "subject" },
+		{ "subject", "subject" }, { "array", "array" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {

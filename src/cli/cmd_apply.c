@@ -14,7 +14,7 @@ int cmd_apply(struct cli *cli, const struct args *args, struct err *err)
 {
 	const char *path = args_get(args, "file"), *slash;
 	cleanup_strbuf struct strbuf text = STRBUF_INIT;
-	struct workload workload;
+	struct submitted submitted;
 	struct job job;
 
 	if (!path) {
@@ -34,10 +34,10 @@ int cmd_apply(struct cli *cli, const struct args *args, struct err *err)
 		job_name_field(path, err);
 		return -1;
 	}
-	if (job_submit(cli, &job, &workload, err) < 0) {
+	if (job_submit(cli, &job, &submitted, err) < 0) {
 		if (err->field[0])
 			job_name_field(path, err);
 		return -1;
 	}
-	return submitted(cli, &workload, args_has(args, "wait"), err);
+	return job_submitted(cli, &job, &submitted, args_has(args, "wait"), err);
 }

@@ -174,6 +174,13 @@ static void say_end(struct cli *cli, const struct workload *w)
 		say(cli, "details: tes show %s", w->id);
 }
 
+int end_status(const struct workload *w)
+{
+	if (w->exit_code >= 0)
+		return (int)w->exit_code;
+	return w->state == WORKLOAD_SUCCEEDED ? 0 : EXIT_NO_STATUS;
+}
+
 int wait_for_end(struct cli *cli, const char *workload, struct err *err)
 {
 	enum follow_end end;
@@ -194,7 +201,5 @@ int wait_for_end(struct cli *cli, const char *workload, struct err *err)
 		print("{\"event\":\"workload\",\"data\":%s}\n", cli->body.buf);
 	else
 		say_end(cli, &w);
-	if (w.exit_code >= 0)
-		return (int)w.exit_code;
-	return w.state == WORKLOAD_SUCCEEDED ? 0 : EXIT_NO_STATUS;
+	return end_status(&w);
 }

@@ -263,6 +263,7 @@ int output_flush(struct output *o, struct err *err) must_check;
 #define JOB_INPUTS_MAX 16
 struct job {
 	struct workload_spec spec;
+	int64_t array; /* so many of it; 0: one, and no array */
 	const char *input_paths[JOB_INPUTS_MAX];
 	size_t input_count;
 };
@@ -277,9 +278,22 @@ int job_from_yaml(struct slice text, const char *dir, secret_fn *secret, void *a
 void job_name_field(const char *file, struct err *err);
 /* From our own environment, else asked for on the terminal. */
 int secret_get(void *arena, const char *name, const char **ret, struct err *err);
+/* The number of an array's workloads, from text. */
+int job_array_set(const char *text, struct arena *arena, struct job *job,
+		  struct err *err) must_check;
+/* By the rules of the interface; errors name the fields as the specification does, or "array". */
+int job_check(const struct job *job, struct err *err) must_check;
+/* What became of a job: one workload, or those of an array. */
+struct submitted {
+	struct workload workload;
+	struct workload_array array;
+};
 /* Uploads the inputs, submits; fills `ret`. */
-int job_submit(struct cli *cli, struct job *job, struct workload *ret,
+int job_submit(struct cli *cli, struct job *job, struct submitted *ret,
 	       struct err *err) must_check;
+/* What `run` and `apply` say of it, and the exit status. */
+int job_submitted(struct cli *cli, const struct job *job, const struct submitted *s, bool wait,
+		  struct err *err) must_check;
 /* The tar archive of a file or folder, in an unlinked temporary file; ret_name: what it is called below /in. */
 int tar_make(const char *path, struct arena *arena, int *ret_fd, int64_t *ret_size,
 	     const char **ret_name, struct err *err) must_check;
@@ -334,8 +348,10 @@ int follow_run(struct cli *cli, const struct follow *f, enum follow_end *ret,
 	       struct err *err) must_check;
 /* Follows it and says how it ended; the exit status of `--wait`. */
 int wait_for_end(struct cli *cli, const char *workload, struct err *err) must_check;
-/* What `run` and `apply` say of a new workload, and the exit status. */
-int submitted(struct cli *cli, const struct workload *w, bool wait, struct err *err) must_check;
+/* The exit status that a workload stands for, once it has ended. */
+int end_status(const struct workload *w);
+/* Shows the output of each in turn, then how they ended; the exit status of `--wait`.  (array.c) */
+int array_wait(struct cli *cli, const struct workload_array *array, struct err *err) must_check;
 /* A stream of `op`, begun again where it broke; fn returning 1 ends it, -1 fails with err.  Besides
  * the server's events there are STREAM_PAUSE (this is all for now: flush), STREAM_LOST, and, once,
  * if nothing came for quiet_ms (0: never), STREAM_QUIET; only then fn may call the server. */

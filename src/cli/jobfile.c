@@ -54,6 +54,7 @@ static int unknown_key(struct reader *r, const char *key, int line)
 
 	for (size_t i = 0; i < workload_spec_type.count; i++)
 		*vec_push(&names) = workload_spec_type.fields[i].name;
+	*vec_push(&names) = "array";
 	while ((f = flag_next(run, &w)))
 		if (f->field && !f->many) {
 			char *name = arena_strdup(r->arena, f->name);
@@ -286,6 +287,21 @@ static int registry_read(struct reader *r, const struct json *in, struct object 
 	return rc < 0 ? -1 : object_add(r, spec, "registry", "registry", &value);
 }
 
+/* How many of it: not of the specification, but of what is asked for. */
+static int array_read(struct reader *r, const struct json *in)
+{
+	const char *text = scalar_text(r, in);
+	struct err why = { 0 };
+
+	if (!text)
+		return refuse(r, "array", in->line, "is the number of workloads to make");
+	if (r->job->array)
+		return refuse(r, "array", in->line, "is given twice: give it once");
+	if (job_array_set(text, r->arena, r->job, &why) < 0)
+		return refuse(r, "array", in->line, why.text);
+	return 0;
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------ */
 
 /* `resources:` may hold short names too. */
@@ -319,6 +335,8 @@ static int member_read(struct reader *r, const struct json_member *m, struct obj
 		return resources_read(r, &m->value, resources);
 	if (m->value.kind == JSON_NULL)
 		return 0;
+	if (str_eq(m->name, "array"))
+		return array_read(r, &m->value);
 	if (str_eq(m->name, "secrets"))
 		return secrets_read(r, &m->value, spec);
 	if (str_eq(m->name, "inputs"))
@@ -362,7 +380,8 @@ int job_from_yaml(struct slice text, const char *dir, secret_fn *secret, void *a
 	struct json *in, spec;
 
 	if (yaml_parse(text, arena, &in, err) < 0 || document_read(&r, in, &spec) < 0 ||
-	    schema_read(&workload_spec_type, &spec, FROM_CLIENT, arena, &job.spec, err) < 0)
+	    schema_read(&workload_spec_type, &spec, FROM_CLIENT, arena, &job.spec, err) < 0 ||
+	    (job.array && job_check(&job, err) < 0))
 		return -1;
 	*ret = job;
 	return 0;

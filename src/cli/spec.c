@@ -88,6 +88,8 @@ static int special_flags(struct cli *cli, const struct args *args, struct job *j
 			rc = input_add(job, text, err);
 		else if (str_eq(name, "registry-user"))
 			rc = registry_set(cli, text, &job->spec, err);
+		else if (str_eq(name, "array"))
+			rc = job_array_set(text, &cli->arena, job, err);
 		else if (str_eq(name, "instance"))
 			job->spec.kind = WORKLOAD_INSTANCE;
 		if (rc < 0) {
@@ -142,7 +144,7 @@ int job_from_args(struct cli *cli, const struct args *args, struct job *ret, str
 		return -1;
 	job.spec.command.items = (const char **)args->rest;
 	job.spec.command.len = args->rest_len;
-	if (schema_check(&workload_spec_type, &job.spec, err) < 0) {
+	if (job_check(&job, err) < 0) {
 		args_name_flag(args, err);
 		return -1;
 	}

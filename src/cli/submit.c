@@ -1,4 +1,4 @@
-/* A job on its way to the server: its inputs, then its specification. */
+/* A job on its way to the server: its inputs, then its specification, or an array of it. */
 #include "internal.h"
 
 #include <errno.h>
@@ -116,10 +116,99 @@ static int inputs_upload(struct cli *cli, struct job *job, struct err *err)
 	return 0;
 }
 
-int job_submit(struct cli *cli, struct job *job, struct workload *ret, struct err *err)
+/* The fields of an array's request, by the names that a job has for them. */
+static int array_field(struct err *err)
 {
+	if (str_eq(err->field, "count"))
+		snprintf(err->field, sizeof(err->field), "array");
+	else if (str_starts(err->field, "spec."))
+		memmove(err->field, err->field + strlen("spec."), strlen(err->field + strlen("spec.")) + 1);
+	return -1;
+}
+
+int job_array_set(const char *text, struct arena *arena, struct job *job, struct err *err)
+{
+	struct array_request request = { 0 };
+
+	if (schema_set(&array_request_type, "count", text, arena, &request, err) < 0)
+		return array_field(err);
+	job->array = request.count;
+	return 0;
+}
+
+int job_check(const struct job *job, struct err *err)
+{
+	const struct array_request array = { job->array, &job->spec };
+
+	if (!job->array)
+		return schema_check(&workload_spec_type, &job->spec, err);
+	return schema_check(&array_request_type, &array, err) < 0 ? array_field(err) : 0;
+}
+
+int job_submit(struct cli *cli, struct job *job, struct submitted *ret, struct err *err)
+{
+	const struct array_request array = { job->array, &job->spec };
+
 	if (inputs_upload(cli, job, err) < 0)
 		return -1;
-	return remote_call(
-		cli, &(struct remote){ OP_workload_create, .in = &job->spec, .out = ret }, err);
+	if (!job->array)
+		return remote_call(cli,
+				   &(struct remote){ OP_workload_create, .in = &job->spec,
+						     .out = &ret->workload },
+				   err);
+	if (remote_call(cli, &(struct remote){ OP_array_create, .in = &array, .out = &ret->array },
+			err) < 0)
+		return array_field(err);
+	return 0;
+}
+
+/* ---- what is said of it ------------------------------------------------------------------------ */
+
+static int one_submitted(struct cli *cli, const struct workload *w, bool wait, struct err *err)
+{
+	char price[40];
+
+	price_text(w->max_price_uusd_h, price);
+	if (wait) {
+		say(cli, "%s (%s), at most %s", w->id, w->name ? w->name : "", price);
+		return wait_for_end(cli, w->id, err);
+	}
+	if (cli->json) {
+		print_body(cli);
+		return 0;
+	}
+	print("%s\n", w->id);
+	if (cli->tty_err)
+		say(cli,
+		    "It costs at most %s while it runs. Output: tes logs -f %s; stop it: tes stop %s",
+		    price, w->id, w->id);
+	return 0;
+}
+
+static int array_submitted(struct cli *cli, const struct workload_array *array, bool wait,
+			   struct err *err)
+{
+	char price[40];
+
+	price_text(array->max_price_uusd_h, price);
+	if (wait) {
+		say(cli, "%zu workloads, each at most %s", array->ids.len, price);
+		return array_wait(cli, array, err);
+	}
+	if (cli->json) {
+		print_body(cli);
+		return 0;
+	}
+	for (size_t i = 0; i < array->ids.len; i++)
+		print("%s\n", array->ids.items[i]);
+	if (cli->tty_err)
+		say(cli, "Each costs at most %s while it runs. Output: tes logs -f ID; stop one: tes stop ID", price);
+	return 0;
+}
+
+int job_submitted(struct cli *cli, const struct job *job, const struct submitted *s, bool wait,
+		  struct err *err)
+{
+	return job->array ? array_submitted(cli, &s->array, wait, err)
+			  : one_submitted(cli, &s->workload, wait, err);
 }

@@ -49,6 +49,7 @@ static const struct flag quote_flags[] = {
 static const struct flag run_flags[] = {
 	{ "image", 0, VALUE_TEXT, false, "IMAGE", "image", NULL, "Container image, such as docker.io/library/debian:12." },
 	{ "name", 0, VALUE_TEXT, false, "NAME", "name", NULL, "Its name, of a-z, 0-9 and '-'." },
+	{ "array", 0, VALUE_NUMBER, false, "N", NULL, NULL, "Make N workloads of it, 1 to 1000: all or none. Each finds its number, from 0, in TES_ARRAY_INDEX, and NAME becomes NAME-NUMBER." },
 	{ "env", 'e', VALUE_TEXT, true, "K=V|K", NULL, NULL, "Environment variable; K alone takes the value from your own environment." },
 	{ "secret", 0, VALUE_TEXT, true, "K[=V]", NULL, NULL, "Environment variable that is stored encrypted and never shown; K alone takes the value from your own environment, or asks." },
 	{ "in", 0, VALUE_FILE, true, "FILE|DIR", NULL, NULL, "Upload it; it appears, read-only, in /in under its own name." },
@@ -58,12 +59,12 @@ static const struct flag run_flags[] = {
 	{ "instance", 0, VALUE_NONE, false, NULL, NULL, NULL, "Stays until it is stopped, instead of a job that runs to its end." },
 	{ "registry-user", 0, VALUE_TEXT, false, "USER", NULL, NULL, "User at the image's registry; the password comes from TES_REGISTRY_PASSWORD, or is asked for." },
 	{ "prepare-timeout", 0, VALUE_DURATION, false, "TIME", "prepare_timeout_s", NULL, "How long getting the image and the inputs may take." },
-	{ "wait", 'w', VALUE_NONE, false, NULL, NULL, NULL, "Show its output until it has ended, and end with its exit status." },
+	{ "wait", 'w', VALUE_NONE, false, NULL, NULL, NULL, "Show its output until it has ended, and end with its exit status (of an array: the highest)." },
 	END,
 };
 static const struct flag apply_flags[] = {
 	{ "file", 'f', VALUE_FILE, false, "FILE", NULL, NULL, "The job, in YAML; \"-\" reads standard input." },
-	{ "wait", 'w', VALUE_NONE, false, NULL, NULL, NULL, "Show its output until it has ended, and end with its exit status." },
+	{ "wait", 'w', VALUE_NONE, false, NULL, NULL, NULL, "Show its output until it has ended, and end with its exit status (of an array: the highest)." },
 	END,
 };
 static const struct flag ls_flags[] = {
@@ -124,10 +125,11 @@ const struct command commands[] = {
 	{ "quote", "[FLAGS]", "Freeze a price for a while.", "`tes run --quote` uses it, once, before it ends.", WORDS_NONE, { want_flags, quote_flags }, NULL, &quote_request_type, cmd_quote },
 	{ "run", "--image IMAGE [FLAGS] [-- COMMAND...]", "Run a container.",
 	  "Prints the id of the new workload. With --wait it shows placement, preparation and output instead, and its exit status is the container's (125 if there is none); Ctrl-C then detaches, and the workload goes on.\n\n"
+	  "With --array it prints an id for each workload, in the order of their numbers. With --wait as well it shows the output of each in that order, and its exit status is the highest of all (125 stands for one that has none).\n\n"
 	  "Without --max-price the price is at most that of the best offer at this moment. Without a COMMAND the image's own is run.",
 	  WORDS_COMMAND, { run_flags, want_flags }, NULL, &workload_spec_type, cmd_run },
 	{ "apply", "-f FILE", "Run what a job file describes.",
-	  "The file is YAML with the fields of `tes run`: image, command, env, cpus, memory, disk, gpus, gpu_model, vram, inputs, outputs, max_price, max_duration, retries and so on. `secrets` lists names; their values come from your own environment, or are asked for. Paths of inputs are relative to the file.",
+	  "The file is YAML with the fields of `tes run`: image, command, env, cpus, memory, disk, gpus, gpu_model, vram, inputs, outputs, max_price, max_duration, retries, array and so on. `secrets` lists names; their values come from your own environment, or are asked for. Paths of inputs are relative to the file.",
 	  WORDS_NONE, { apply_flags }, NULL, NULL, cmd_apply },
 	{ "ls", "[--all]", "List your workloads, the newest first.", NULL, WORDS_NONE, { ls_flags }, NULL, &workload_query_type, cmd_ls },
 	{ "show", "[ID]", "Show a workload and its attempts.", "Without ID: the newest. An ID may be shortened, or be a name.", WORDS_OPTIONAL, { NULL }, NULL, NULL, cmd_show },

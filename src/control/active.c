@@ -32,8 +32,8 @@ void actives_free(struct actives *s)
 	free(s);
 }
 
-/* Takes one more into the bound, if there is certainly room. */
-static bool bound_take(struct control *c, const char *org_id)
+/* Takes so many more into the bound, if there is certainly room. */
+static bool bound_take(struct control *c, const char *org_id, int64_t more)
 {
 	struct actives *s = c->actives;
 	int64_t age;
@@ -43,9 +43,9 @@ static bool bound_take(struct control *c, const char *org_id)
 	pthread_mutex_lock(&s->lock);
 	b = map_find(s->bounds, org_id);
 	age = b ? control_now(c) - b->counted_ms : -1;
-	room = b && age >= 0 && age < BOUND_KEEP_MS && b->count < c->config.workloads_active_max;
+	room = b && age >= 0 && age < BOUND_KEEP_MS && more <= c->config.workloads_active_max - b->count;
 	if (room)
-		b->count++;
+		b->count += more;
 	pthread_mutex_unlock(&s->lock);
 	return room;
 }
@@ -63,17 +63,24 @@ static void bound_set(struct control *c, const char *org_id, int64_t count)
 	pthread_mutex_unlock(&s->lock);
 }
 
-int active_take(struct control *c, struct db_conn *conn, const char *org_id, struct err *err)
+int active_take(struct control *c, struct db_conn *conn, const char *org_id, int64_t more, struct err *err)
 {
 	int64_t active;
 
-	if (bound_take(c, org_id))
+	if (bound_take(c, org_id, more))
 		return 0;
 	if (db_query_int(conn, "SELECT COUNT(*) FROM workloads WHERE org_id = $1 AND ended_ms = 0 AND removed_ms = 0",
 			 DB_ARGS(DB_TEXT(org_id)), 0, &active, err) < 0)
 		return -1;
 	if (active >= c->config.workloads_active_max)
 		return err_set(err, ERR_RATE, "%" PRId64 " workloads are active, the most allowed: stop some first", active);
-	bound_set(c, org_id, active + 1);
+	if (more > c->config.workloads_active_max - active) {
+		err_set(err, ERR_RATE,
+			"is %" PRId64 ", and %" PRId64 " workloads are active; %" PRId64 " may be: ask for fewer, or stop some first",
+			more, active, c->config.workloads_active_max);
+		snprintf(err->field, sizeof(err->field), "count");
+		return -1;
+	}
+	bound_set(c, org_id, active + more);
 	return 0;
 }

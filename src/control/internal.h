@@ -222,10 +222,10 @@ int request_of(struct control *c, struct db_conn *conn, const struct workload *w
 
 struct submissions *submissions_new(void);
 void submissions_free(struct submissions *s);
-/* ERR_RATE if the organisation has as many active workloads as it may; else one more is expected (active.c). */
+/* ERR_RATE if the organisation may not have so many more active workloads; else they are expected (active.c). */
 struct actives *actives_new(void);
 void actives_free(struct actives *s);
-int active_take(struct control *c, struct db_conn *conn, const char *org_id, struct err *err) must_check;
+int active_take(struct control *c, struct db_conn *conn, const char *org_id, int64_t more, struct err *err) must_check;
 
 /* The id of an event of a stream of logs (api/logs.c). */
 int log_place_parse(const char *text, int64_t *ret_generation, int64_t *ret_offset) must_check;

@@ -209,6 +209,16 @@ extern const struct type registry_login_type, workload_input_type, readiness_typ
 struct image_ref { struct slice domain, path, tag, digest; };
 int image_parse(const char *image, struct image_ref *ret, struct err *err) must_check;
 
+/* Many workloads of one specification, each with its number: from `name`, "name-<number>", and in its environment. */
+#define ARRAY_MAX 1000                    /* workloads of one array */
+#define ARRAY_BYTES_MAX (INT64_C(16) << 20) /* of their specifications, all together */
+#define ARRAY_INDEX_VARIABLE "TES_ARRAY_INDEX"
+struct array_request { int64_t count; const struct workload_spec *spec; };
+struct workload_array { struct text_list ids; int64_t max_price_uusd_h; };
+extern const struct type array_request_type, workload_array_type;
+/* The specification of number `index`, which borrows from the request's. */
+void array_spec(const struct array_request *r, int64_t index, struct arena *a, struct workload_spec *ret);
+
 struct lease;
 struct workload {
 	const char *id, *org_id, *name;

@@ -6,7 +6,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from rig import IMAGE, Api, Result, Tesd, job, median, program, run, size, store, tesd, wait_for, worker
 
@@ -67,16 +66,9 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def submit_and_wait(server: Tesd, key: str, count: int, spec: dict, timeout_s: float = 600) -> None:
-    """Over four connections; until all have succeeded."""
-
-    def some(n: int) -> None:
-        api = Api(server.url, key)
-        for _ in range(n):
-            api.call("POST", "/v1/workloads", spec)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(some, [count // 4 + (i < count % 4) for i in range(4)]))
+    """As one array, as the peers get theirs; until all have succeeded."""
     api = Api(server.url, key)
+    api.call("POST", "/v1/arrays", {"count": count, "spec": spec})
 
     def living() -> bool:
         states = ("pending", "preparing", "running", "stopping")

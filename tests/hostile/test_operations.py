@@ -41,6 +41,15 @@ def body_of(name: str, target: Target) -> dict[str, Any] | None:
             "max_price_uusd_h": 10**9,
             "inputs": [{"id": ident(r, "in"), "name": "x"}],
         },
+        "array.create": {
+            "count": 3,
+            "spec": {
+                "image": "debian:12",
+                "resources": {"cpu_milli": 1000},
+                "max_price_uusd_h": 10**9,
+                "inputs": [{"id": ident(r, "in"), "name": "x"}],
+            },
+        },
         "key.create": {"name": "x", "scopes": ["nonsense"]},
         "join_token.create": {},
         "worker.join": {"token": "tesjoin_x", "public_key": "ab" * 32, "inventory": target.inventory},

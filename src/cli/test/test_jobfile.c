@@ -134,6 +134,25 @@ static void test_refused(void **state)
 	refused("image: a\nimage: b\n", "", "", "line 2");
 }
 
+static void test_array(void **state)
+{
+	struct job job;
+	struct err err = { 0 };
+
+	assert_int_equal(job_read("image: a\n", &job, &err), 0);
+	assert_int_equal(job.array, 0);
+	if (job_read("image: a\narray: 12\nname: fold\n", &job, &err) < 0)
+		fail_msg("%s: %s", err.field, err.text);
+	assert_int_equal(job.array, 12);
+	assert_string_equal(job.spec.name, "fold");
+	refused("image: a\narray: 0\n", "array", "less than 1", "line 2");
+	refused("image: a\narray: 1001\n", "array", "more than 1000", "line 2");
+	refused("image: a\narray: many\n", "array", "'many'", "line 2");
+	refused("image: a\narray: [1, 2]\n", "array", "number of workloads", "line 2");
+	refused("image: a\narry: 3\n", "arry", "did you mean `array`?", "line 2");
+	refused("image: a\narray: 2\nenv: {TES_ARRAY_INDEX: \"1\"}\n", "env", "leave it out", "");
+}
+
 static int release(void **state)
 {
 	arena_release(&arena);
@@ -147,6 +166,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_array),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

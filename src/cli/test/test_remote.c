@@ -264,6 +264,96 @@ static void test_wait_without_status(void **state)
 	fake_stop(f);
 }
 
+#define WL_OF(n) "wl_01m84fa0f3fnarwttn33yg8ad" n
+#define END_OF(n, state, exit) \
+	"{\"id\":\"" WL_OF(n) "\",\"org_id\":\"or_01m84fa0f3fnarwttn33yg8adz\",\"state\":\"" state "\",\"exit_code\":" \
+	exit ",\"charged_uusd\":100," SPEC "}"
+#define ARRAY_MADE \
+	"{\"ids\":[\"" WL_OF("0") "\",\"" WL_OF("1") "\",\"" WL_OF("2") "\"],\"max_price_uusd_h\":500000}"
+
+static void test_array(void **state)
+{
+	static const struct step steps[] = {
+		{ { "POST /v1/arrays HTTP/1.1", "Idempotency-Key: ik_", "\"count\":3",
+		    "\"spec\":{" },
+		  JSON_HEAD("201 Created") ARRAY_MADE },
+	};
+	struct fake *f = START(steps);
+	struct outcome o;
+
+	TES(f, &o, "run", "--image", "debian:12", "--array", "3");
+	assert_int_equal(o.status, 0);
+	assert_string_equal(o.out.buf, WL_OF("0") "\n" WL_OF("1") "\n" WL_OF("2") "\n");
+	outcome_release(&o);
+	fake_stop(f);
+}
+
+/* The output of each, by number; the highest status of all. */
+static void test_array_wait(void **state)
+{
+	static const struct step steps[] = {
+		{ { "POST /v1/arrays" }, JSON_HEAD("201 Created") ARRAY_MADE },
+		{ { "GET /v1/workloads/" WL_OF("0") "/logs?follow=true" },
+		  STREAM_HEAD EVENT("1.90", "log",
+				    "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"zero\\n\"}")
+			  EVENT("", "end", "{}") },
+		{ { "GET /v1/workloads/" WL_OF("0") " HTTP" },
+		  JSON_HEAD("200 OK") END_OF("0", "succeeded", "0") },
+		{ { "GET /v1/workloads/" WL_OF("1") "/logs?follow=true" },
+		  STREAM_HEAD EVENT("", "end", "{}") },
+		{ { "GET /v1/workloads/" WL_OF("1") " HTTP" },
+		  JSON_HEAD("200 OK") END_OF("1", "failed", "9") },
+		{ { "GET /v1/workloads/" WL_OF("2") "/logs?follow=true" },
+		  STREAM_HEAD EVENT("1.90", "log",
+				    "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"two\\n\"}")
+			  EVENT("", "end", "{}") },
+		{ { "GET /v1/workloads/" WL_OF("2") " HTTP" },
+		  JSON_HEAD("200 OK") END_OF("2", "failed", "3") },
+	};
+	struct fake *f = START(steps);
+	struct outcome o;
+
+	TES(f, &o, "run", "--image", "debian:12", "--array", "3", "--wait");
+	assert_int_equal(o.status, 9);
+	assert_string_equal(o.out.buf, "zero\ntwo\n");
+	expect_text(o.errout.buf, "3 workloads, each at most $0.50/h\n");
+	expect_text(o.errout.buf, "1 (" WL_OF("1") "): failed, exit status 9\n2 (" WL_OF("2") "): failed, exit status 3\n");
+	expect_text(o.errout.buf, "1 of 3 succeeded, highest exit status 9, $0.0003\n");
+	outcome_release(&o);
+	fake_stop(f);
+}
+
+/* What the server refuses is told by the flag that asked for it. */
+static void test_array_refused(void **state)
+{
+	static const struct {
+		const char *answer, *said;
+	} cases[] = {
+		{ JSON_HEAD("429 Too Many") "{\"code\":\"forbidden\",\"field\":\"count\",\"detail\":\"is too many\"}",
+		  "tes: --array: is too many" },
+		{ JSON_HEAD("422 No") "{\"code\":\"invalid\",\"field\":\"spec.max_price_uusd_h\",\"detail\":\"is not given\"}",
+		  "tes: --max-price: is not given" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct step steps[] = { { { "POST /v1/arrays" }, cases[i].answer } };
+		struct fake *f = START(steps);
+		struct outcome o;
+
+		TES(f, &o, "run", "--image", "debian:12", "--array", "3");
+		assert_int_equal(o.status, 1);
+		expect_text(o.errout.buf, cases[i].said);
+		outcome_release(&o);
+		fake_stop(f);
+	}
+	struct outcome o;
+
+	TES(NULL, &o, "run", "--image", "debian:12", "--array", "1001");
+	assert_int_equal(o.status, EXIT_USAGE);
+	expect_text(o.errout.buf, "--array: 1001 is more than 1000");
+	outcome_release(&o);
+}
+
 #define BYTES(status, more) \
 	"HTTP/1.1 " status "\r\nContent-Length: 20\r\n" more "Connection: close\r\n\r\n"
 
@@ -486,6 +576,9 @@ int main(void)
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_wait_for_another_attempt),
 		cmocka_unit_test(test_wait_without_status),
+		cmocka_unit_test(test_array),
+		cmocka_unit_test(test_array_wait),
+		cmocka_unit_test(test_array_refused),
 		cmocka_unit_test_setup_teardown(test_download, dir_setup, dir_teardown),
 		cmocka_unit_test_setup_teardown(test_download_hostile, dir_setup, dir_teardown),
 		cmocka_unit_test_setup_teardown(test_login, dir_setup, dir_teardown),

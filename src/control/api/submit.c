@@ -5,12 +5,17 @@
 
 #define GROUP_MAX 64
 
+/* One workload, or all of an array. */
 struct submission {
 	struct call *call;
-	const struct workload_spec *spec; /* with its secrets, and with resources */
+	const struct array_request *array;      /* NULL: call->in is the specification of one */
+	const struct workload_spec *asked;      /* as it came */
+	size_t count;
+	struct workload_spec *specs;            /* with their secrets, and with resources */
+	struct workload *workloads;
+	struct replica *replicas;
 	char request_hash[SHA256_HEX_SIZE];
-	struct replica replica;
-	int64_t amount;
+	int64_t amount; /* for each of them */
 	bool replayed;
 	bool done, failed; /* failed: err is the answer */
 	bool cannot_pay;   /* left out when the transaction is run again */
@@ -140,27 +145,62 @@ static const struct workload_spec *spec_without_secrets(const struct workload_sp
 	return copy;
 }
 
-static const struct workload_spec *spec_with_resources(const struct workload_spec *spec, struct arena *a)
+/* What is asked for, as specifications of single workloads. */
+static void specs_fill(struct submission *s)
 {
-	struct workload_spec *filled;
-	struct resources *r;
+	struct arena *a = s->call->arena;
+	struct resources *r = NULL;
 
-	if (spec->resources)
-		return spec;
-	filled = arena_new(a, struct workload_spec);
-	r = arena_new(a, struct resources);
-	*filled = *spec;
-	schema_defaults(&resources_type, r);
-	filled->resources = r;
-	return filled;
+	if (!s->asked->resources) {
+		r = arena_new(a, struct resources);
+		schema_defaults(&resources_type, r);
+	}
+	s->specs = arena_array(a, struct workload_spec, s->count);
+	for (size_t i = 0; i < s->count; i++) {
+		if (s->array)
+			array_spec(s->array, (int64_t)i, a, &s->specs[i]);
+		else
+			s->specs[i] = *s->asked;
+		if (r)
+			s->specs[i].resources = r;
+	}
+}
+
+static void workload_begin(struct control *c, struct submission *s, size_t i)
+{
+	struct arena *a = s->call->arena;
+	const struct workload_spec *spec = &s->specs[i];
+	struct workload *w = &s->workloads[i];
+	int64_t now = control_now(c);
+
+	*w = (struct workload){
+		.id = new_id(c, "wl", a), .org_id = s->call->caller.org_id, .spec = spec_without_secrets(spec, a),
+		.exit_code = -1, .created_ms = now, .updated_ms = now,
+		.reason = "submitted", .reason_text = "waiting for a worker",
+	};
+	w->name = spec->name ? spec->name : w->id + ID_LEN - 8;
+	s->replicas[i] = (struct replica){
+		.id = new_id(c, "rp", a), .org_id = w->org_id, .workload_id = w->id, .state = REPLICA_PENDING,
+		.retries_left = spec->retries, .created_ms = now, .updated_ms = now,
+	};
+}
+
+static void array_answer(struct submission *s)
+{
+	struct workload_array *out = s->call->out;
+
+	out->max_price_uusd_h = s->workloads[0].max_price_uusd_h;
+	out->ids.len = s->count;
+	out->ids.items = arena_array(s->call->arena, const char *, s->count);
+	for (size_t i = 0; i < s->count; i++)
+		out->ids.items[i] = s->workloads[i].id;
 }
 
 /* Reads only.  -1 with what is wrong with it, or with what is wrong with the store. */
 static int prepare(struct control *c, struct db_conn *conn, struct submission *s, struct err *err)
 {
 	struct call *call = s->call;
-	struct workload *w = call->out;
-	int64_t now = control_now(c);
+	struct workload *first;
 
 	if (call->idempotency_key) {
 		call_hash(call, s->request_hash);
@@ -169,21 +209,21 @@ static int prepare(struct control *c, struct db_conn *conn, struct submission *s
 		if (s->replayed)
 			return 0;
 	}
-	s->spec = spec_with_resources(call->in, call->arena);
-	*w = (struct workload){
-		.id = new_id(c, "wl", call->arena), .org_id = call->caller.org_id,
-		.spec = spec_without_secrets(s->spec, call->arena), .exit_code = -1, .created_ms = now, .updated_ms = now,
-		.reason = "submitted", .reason_text = "waiting for a worker",
-	};
-	w->name = s->spec->name ? s->spec->name : w->id + ID_LEN - 8;
-	if (active_take(c, conn, w->org_id, err) < 0 || inputs_check(conn, call, s->spec, err) < 0 ||
-	    price_cap(c, conn, call, s->spec, w, err) < 0)
+	s->workloads = s->array ? arena_array(call->arena, struct workload, s->count) : call->out;
+	s->replicas = arena_array(call->arena, struct replica, s->count);
+	specs_fill(s);
+	for (size_t i = 0; i < s->count; i++)
+		workload_begin(c, s, i);
+	first = &s->workloads[0];
+	if (active_take(c, conn, first->org_id, (int64_t)s->count, err) < 0)
 		return -1;
-	s->amount = hold_amount(w->max_price_uusd_h, hold_duration_ms(c, w->spec));
-	s->replica = (struct replica){
-		.id = new_id(c, "rp", call->arena), .org_id = w->org_id, .workload_id = w->id, .state = REPLICA_PENDING,
-		.retries_left = w->spec->retries, .created_ms = now, .updated_ms = now,
-	};
+	if (inputs_check(conn, call, s->asked, err) < 0 || price_cap(c, conn, call, s->asked, first, err) < 0)
+		return s->array && err->field[0] ? (err_prefix_field(err, "spec"), -1) : -1;
+	for (size_t i = 1; i < s->count; i++)
+		s->workloads[i].max_price_uusd_h = first->max_price_uusd_h;
+	s->amount = hold_amount(first->max_price_uusd_h, hold_duration_ms(c, s->asked));
+	if (s->array)
+		array_answer(s);
 	return 0;
 }
 
@@ -200,37 +240,64 @@ static bool is_of_store(const struct err *err)
 	return err->code == ERR_RETRY || err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT || err->code == ERR_INTERNAL;
 }
 
+static bool is_written(const struct submission *s)
+{
+	return !s->failed && !s->replayed;
+}
+
+static size_t group_count(const struct group *g)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < g->len; i++)
+		count += is_written(g->items[i]) ? g->items[i]->count : 0;
+	return count;
+}
+
+/* What is missing for all of it: the first that was not held lacks a part, those behind it lack all. */
+static void hold_take(struct group *g, struct submission *s, const struct hold_request *holds)
+{
+	int64_t lacking = 0;
+	char missing[32];
+
+	for (size_t i = 0; i < s->count; i++) {
+		s->replicas[i].hold_id = holds[i].ret_hold;
+		if (holds[i].ret_missing > 0)
+			lacking += lacking ? s->amount : holds[i].ret_missing;
+	}
+	s->cannot_pay = lacking > 0;
+	if (!s->cannot_pay)
+		return;
+	money_format(lacking, missing);
+	err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s of %s: $%s more is needed: deposit at least that",
+		hold_duration_ms(g->c, s->asked) / SECOND_MS, s->array ? "all of them" : "it", missing);
+}
+
 /* Sets each one's money aside.  Nothing may be written for those who cannot pay: then once more, without them. */
 static int group_hold(struct group *g, struct db_conn *conn, struct arena *a, struct err *err)
 {
-	struct hold_request *holds = arena_array(a, struct hold_request, g->len);
-	struct submission **of = arena_array(a, struct submission *, g->len);
+	struct hold_request *holds = arena_array(a, struct hold_request, group_count(g));
 	bool again = false;
 	size_t len = 0;
 
 	for (size_t i = 0; i < g->len; i++) {
 		struct submission *s = g->items[i];
 
-		if (s->failed || s->replayed || s->amount == 0)
-			continue;
-		of[len] = s;
-		holds[len++] = (struct hold_request){ .org_id = s->replica.org_id, .subject = s->replica.id, .number = 1,
-						      .amount = s->amount };
+		for (size_t j = 0; is_written(s) && s->amount > 0 && j < s->count; j++)
+			holds[len++] = (struct hold_request){ .org_id = s->replicas[j].org_id, .subject = s->replicas[j].id,
+							      .number = 1, .amount = s->amount };
 	}
 	if (ledger_hold_many(conn, holds, len, NULL, control_now(g->c), err) < 0)
 		return -1;
-	for (size_t i = 0; i < len; i++) {
-		struct submission *s = of[i];
-		char missing[32];
+	len = 0;
+	for (size_t i = 0; i < g->len; i++) {
+		struct submission *s = g->items[i];
 
-		s->replica.hold_id = holds[i].ret_hold;
-		s->cannot_pay = holds[i].ret_missing > 0;
-		if (!s->cannot_pay)
+		if (!is_written(s) || s->amount == 0)
 			continue;
-		again = true;
-		money_format(holds[i].ret_missing, missing);
-		err_set(&s->err, ERR_FUNDS, "holding the first %" PRId64 " s of it: $%s more is needed: deposit at least that",
-			hold_duration_ms(g->c, s->spec) / SECOND_MS, missing);
+		hold_take(g, s, holds + len);
+		len += s->count;
+		again |= s->cannot_pay;
 	}
 	return again ? err_set(err, ERR_RETRY, "some cannot pay") : 0;
 }
@@ -238,7 +305,7 @@ static int group_hold(struct group *g, struct db_conn *conn, struct arena *a, st
 /* What only some of them have. */
 static int extras_write(struct group *g, struct db_conn *conn, struct submission *s, struct err *err)
 {
-	struct workload *w = s->call->out;
+	const struct workload *w = s->workloads;
 	int64_t changed = 1;
 
 	if (w->quote_id && db_exec(conn, "UPDATE quotes SET used_by = $2 WHERE id = $1 AND used_by IS NULL",
@@ -246,36 +313,39 @@ static int extras_write(struct group *g, struct db_conn *conn, struct submission
 		return -1;
 	if (changed == 0)
 		return err_set(err, ERR_RETRY, "quote %s was used meanwhile", w->quote_id);
-	if (workload_spec_seal(g->c, conn, w->id, s->spec, s->call->arena, err) < 0)
-		return -1;
+	for (size_t i = 0; i < s->count; i++)
+		if (workload_spec_seal(g->c, conn, w[i].id, &s->specs[i], s->call->arena, err) < 0)
+			return -1;
 	return s->call->idempotency_key ? call_replay_keep(g->c, conn, s->call, s->request_hash, err) : 0;
 }
 
 static int group_write(struct group *g, struct db_conn *conn, struct arena *a, struct err *err)
 {
-	struct workload *workloads = arena_array(a, struct workload, g->len);
-	struct replica *replicas = arena_array(a, struct replica, g->len);
-	struct event_item *events = arena_array(a, struct event_item, g->len);
+	const size_t count = group_count(g);
+	struct workload *workloads = arena_array(a, struct workload, count);
+	struct replica *replicas = arena_array(a, struct replica, count);
+	struct event_item *events = arena_array(a, struct event_item, count);
 	size_t len = 0;
 
+	if (count == 0)
+		return 0;
 	for (size_t i = 0; i < g->len; i++) {
 		struct submission *s = g->items[i];
-		const struct workload *w = s->call->out;
 
-		if (s->failed || s->replayed)
-			continue;
-		workloads[len] = *w;
-		replicas[len] = s->replica;
-		events[len++] = (struct event_item){ w->org_id, caller_actor(&s->call->caller), w->id, "workload.pending",
-						     w->reason, w->reason_text };
+		for (size_t j = 0; is_written(s) && j < s->count; j++) {
+			const struct workload *w = &s->workloads[j];
+
+			workloads[len] = *w;
+			replicas[len] = s->replicas[j];
+			events[len++] = (struct event_item){ w->org_id, caller_actor(&s->call->caller), w->id,
+							     "workload.pending", w->reason, w->reason_text };
+		}
 	}
-	if (len == 0)
-		return 0;
 	if (db_insert_many(conn, &workload_type, "workloads", workloads, len, err) < 0 ||
 	    db_insert_many(conn, &replica_type, "replicas", replicas, len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < g->len; i++)
-		if (!g->items[i]->failed && !g->items[i]->replayed && extras_write(g, conn, g->items[i], err) < 0)
+		if (is_written(g->items[i]) && extras_write(g, conn, g->items[i], err) < 0)
 			return -1;
 	wake(g->c, conn, "duty", "scheduler");
 	return events_append(g->c, conn, events, len, err);
@@ -321,7 +391,7 @@ static void group_commit(struct control *c, struct db_conn *conn, struct submiss
 /* Of two such, the second must see what became of the first. */
 static bool clashes(const struct submission *a, const struct submission *b)
 {
-	const struct workload_spec *x = a->call->in, *y = b->call->in;
+	const struct workload_spec *x = a->asked, *y = b->asked;
 
 	if (!str_eq(a->call->caller.org_id, b->call->caller.org_id))
 		return false;
@@ -330,12 +400,16 @@ static bool clashes(const struct submission *a, const struct submission *b)
 	       (x->quote && y->quote && str_eq(x->quote, y->quote));
 }
 
-/* Lock held: takes those that wait, from the front, up to the first that clashes with one before it. */
+/* Lock held: takes those that wait, from the front, up to the first that clashes with one before it, or with which they
+ * would be more workloads than an array may have. */
 static size_t group_take(struct submissions *q, struct submission **items)
 {
-	size_t len = 0;
+	size_t len = 0, workloads = 0;
 
 	for (struct submission *s; (s = q->first) && len < GROUP_MAX; len++) {
+		workloads += s->count;
+		if (workloads > ARRAY_MAX)
+			return len;
 		for (size_t i = 0; i < len; i++)
 			if (clashes(items[i], s))
 				return len;
@@ -375,12 +449,21 @@ static void take_part(struct control *c, struct db_conn *conn, struct submission
 	pthread_mutex_unlock(&q->lock);
 }
 
+static int submit(struct control *c, struct db_conn *conn, struct submission *mine, struct err *err)
+{
+	take_part(c, conn, mine);
+	return mine->failed ? (*err = mine->err, -1) : 0;
+}
+
 int op_workload_create(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
-	struct submission mine = { .call = call };
+	return submit(c, conn, &(struct submission){ .call = call, .asked = call->in, .count = 1 }, err);
+}
 
-	take_part(c, conn, &mine);
-	if (mine.failed)
-		return *err = mine.err, -1;
-	return 0;
+int op_array_create(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
+{
+	const struct array_request *in = call->in;
+
+	return submit(c, conn, &(struct submission){ .call = call, .array = in, .asked = in->spec, .count = (size_t)in->count },
+		      err);
 }

@@ -334,6 +334,24 @@ static const struct {
 	  "{" IMG RES
 	  ",\"inputs\":[{\"id\":\"in_01jdq3k5v8e4r9t0m2n6p7a1bc\",\"name\":\"..\"}]}",
 	  "inputs[0].name" },
+	{ &array_request_type, "{\"spec\":{" IMG RES "}}", "count" },
+	{ &array_request_type, "{\"count\":0,\"spec\":{" IMG RES "}}", "count" },
+	{ &array_request_type, "{\"count\":1001,\"spec\":{" IMG RES "}}", "count" },
+	{ &array_request_type, "{\"count\":2}", "spec" },
+	{ &array_request_type, "{\"count\":2,\"spec\":{" IMG RES ",\"retries\":101}}", "spec.retries" },
+	{ &array_request_type,
+	  "{\"count\":1,\"spec\":{" IMG RES ",\"quote\":\"qt_01jdq3k5v8e4r9t0m2n6p7a1bc\"}}",
+	  "spec.quote" },
+	{ &array_request_type,
+	  "{\"count\":2,\"spec\":{" IMG RES ",\"env\":{\"TES_ARRAY_INDEX\":\"7\"}}}", "spec.env" },
+	{ &array_request_type,
+	  "{\"count\":2,\"spec\":{" IMG RES ",\"secrets\":{\"TES_ARRAY_INDEX\":\"7\"}}}",
+	  "spec.secrets" },
+	/* 60 characters and "-999" */
+	{ &array_request_type,
+	  "{\"count\":1000,\"spec\":{" IMG RES
+	  ",\"name\":\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff\"}}",
+	  "spec.name" },
 	{ &key_request_type, "{\"name\":\"ci\",\"scopes\":[\"workloads:read\",\"all\"]}",
 	  "scopes[1]" },
 	{ &key_request_type, "{\"name\":\"ci\",\"role\":\"none\"}", "role" },
@@ -358,6 +376,52 @@ static const struct {
 	  "{\"seq\":3,\"at_ms\":\"2026-01-01T00:00:00Z\"}]}",
 	  "entries[1].seq" },
 };
+
+static void test_array(void **state)
+{
+	cleanup_arena struct arena a = { 0 };
+	struct array_request r;
+	struct workload_spec third;
+	struct err err = { 0 };
+
+	arena_init(&a, 0);
+	if (schema_parse(&array_request_type,
+			 SLICE("{\"count\":3,\"spec\":{" IMG RES
+			       ",\"name\":\"fold\",\"env\":{\"A\":\"1\"}}}"),
+			 FROM_CLIENT, &a, &r, &err) < 0)
+		fail_msg("%s: %s", err.field, err.text);
+	array_spec(&r, 2, &a, &third);
+	assert_string_equal(third.name, "fold-2");
+	assert_int_equal(third.env.len, 2);
+	assert_string_equal(text_map_find(&third.env, "A"), "1");
+	assert_string_equal(text_map_find(&third.env, ARRAY_INDEX_VARIABLE), "2");
+	assert_string_equal(r.spec->name, "fold");
+	assert_int_equal(r.spec->env.len, 1);
+	if (schema_check(&workload_spec_type, &third, &err) < 0)
+		fail_msg("%s: %s", err.field, err.text);
+}
+
+/* A small request that would be stored as a large one. */
+static void test_array_bytes(void **state)
+{
+	cleanup_arena struct arena a = { 0 };
+	char *large = arena_alloc(&a, 8193);
+	struct workload_spec spec;
+	struct array_request r = { .spec = &spec };
+	struct err err = { 0 };
+
+	schema_defaults(&workload_spec_type, &spec);
+	memset(large, 'x', 8192);
+	spec.image = "debian";
+	spec.command.items = (const char *[]){ large, large, large };
+	spec.command.len = 3;
+	r.count = 600;
+	assert_int_equal(schema_check(&array_request_type, &r, &err), 0);
+	r.count = 700;
+	assert_int_equal(schema_check(&array_request_type, &r, &err), -1);
+	assert_string_equal(err.field, "count");
+	assert_non_null(strstr(err.text, "16 MiB"));
+}
 
 static void test_refused(void **state)
 {
@@ -433,6 +497,8 @@ int main(void)
 		cmocka_unit_test(test_secrets_stay),
 		cmocka_unit_test(test_smallest_spec),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_array),
+		cmocka_unit_test(test_array_bytes),
 		cmocka_unit_test(test_scopes),
 		cmocka_unit_test(test_names),
 	};

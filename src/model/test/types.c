@@ -8,6 +8,7 @@ const struct described described_types[] = {
 	D(account, "accounts"),
 	D(api_key, "api_keys"),
 	D(api_key_page, NULL),
+	D(array_request, NULL),
 	D(balance, NULL),
 	D(bill, NULL),
 	D(bill_line, NULL),
@@ -68,6 +69,7 @@ const struct described described_types[] = {
 	D(worker_joined, NULL),
 	D(worker_page, NULL),
 	D(workload, "workloads"),
+	D(workload_array, NULL),
 	D(workload_input, NULL),
 	D(workload_page, NULL),
 	D(workload_query, NULL),
@@ -226,6 +228,13 @@ static void make_consistent(const struct type *t, void *value)
 			s->max_price_uusd_h = 0;
 		for (size_t i = 0; i < s->inputs.len; i++)
 			((char *)s->inputs.items[i].name)[0] = (char)('a' + i);
+	} else if (t == &array_request_type) {
+		struct array_request *r = value;
+		struct workload_spec *s = (struct workload_spec *)r->spec;
+
+		r->count = MIN(r->count, 10);
+		s->quote = NULL;
+		s->name = NULL;
 	} else if (t == &key_request_type) {
 		((struct key_request *)value)->role = ROLE_ADMIN;
 	} else if (t == &bill_query_type) {
