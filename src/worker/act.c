@@ -66,6 +66,7 @@ static int image_prepare(struct lease_run *l, struct image_got *ret, struct err 
 		.image = d->image,
 		.login = d->registry,
 		.allow_local = agent_config(w)->images_allow_local,
+		.private_registries = agent_config(w)->images_private_registries,
 		.cancel = &l->cancel,
 		.progress = on_pull,
 		.arg = l,
@@ -80,6 +81,14 @@ static int image_prepare(struct lease_run *l, struct image_got *ret, struct err 
 	    images_remember(&w->images, w->state_dir, d->image, d->registry, ret->image, &e) < 0)
 		log_err(LOG_WARN, &e, "cannot remember an image; it is asked for again", NULL);
 	return 0;
+}
+
+static enum lease_reason image_reason(const struct err *err)
+{
+	if (err->code == ERR_FORBIDDEN)
+		return REASON_IMAGE_NOT_ALLOWED;
+	return err->code == ERR_UNSUPPORTED ? REASON_REGISTRY_NOT_ALLOWED
+					    : REASON_IMAGE_PULL_FAILED;
 }
 
 static void act_prepare(struct lease_run *l)
@@ -106,10 +115,7 @@ static void act_prepare(struct lease_run *l)
 	lease_phase(l, "preparing", 0, 0);
 	if (image_prepare(l, &image, &err) < 0) {
 		if (step_failed(l, &err))
-			lease_fail(l,
-				   err.code == ERR_FORBIDDEN ? REASON_IMAGE_NOT_ALLOWED
-							     : REASON_IMAGE_PULL_FAILED,
-				   NULL, &err);
+			lease_fail(l, image_reason(&err), NULL, &err);
 		return;
 	}
 	if (inputs_fetch(l->w->link, l->w->state_dir, d, &l->cancel, on_input, l,

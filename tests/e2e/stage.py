@@ -264,6 +264,7 @@ class Worker:
             "worker.region": "local",
             "engine.socket": engine.path,
             "images.allow_local": "tes-test/*",
+            "images.private_registries": "127.0.0.1",
             "price.cpu_hour": "0.36",
             "price.memory_gib_hour": "0.36",
             "log.level": "debug",

@@ -97,6 +97,17 @@ int image_want_parse(const char *image, struct image_want *ret, struct err *err)
  * there is none. */
 const char *image_digest_find(const struct json *repo_digests, const struct image_want *want);
 
+/* ---- registry.c
+ * ---------------------------------------------------------------------------------------- */
+
+/* May the engine ask the registry of an image ("host[:port]"; empty: Docker's)?  Resolves its
+ * name.  ERR_UNSUPPORTED: one of its addresses is not public, is this machine's or a neighbour's,
+ * and it is not listed; ERR_UNAVAILABLE: nobody knows the name. */
+int registry_check(struct slice domain, const char *private_registries,
+		   struct err *err) must_check;
+/* "host" stands for each of its ports, "*" for every registry.  Pure. */
+bool registry_is_listed(const char *list, struct slice domain);
+
 /* ---- pull.c
  * ----------------------------------------------------------------------------------------- */
 
