@@ -4,6 +4,7 @@
 
 #include "jail/jail.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #define STOP_GRACE_MS (10 * SECOND_MS)
@@ -183,6 +184,18 @@ static void act_create(struct lease_run *l)
 		lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
 }
 
+/* What a shell would say of a command that it cannot run: the same on every machine. */
+static void command_fail(struct lease_run *l, const struct err *err)
+{
+	pthread_mutex_lock(&l->lock);
+	l->j.end_state = OBSERVED_EXITED;
+	l->j.end_reason = REASON_EXITED_WITH_ERROR;
+	l->j.exit_code = err->sys == ENOENT ? 127 : 126;
+	l->j.end_text = arena_printf(&l->arena, "its command cannot be run: %s", err->text);
+	pthread_mutex_unlock(&l->lock);
+	log_err(LOG_INFO, err, "a lease's command cannot be run", "lease", l->id, NULL);
+}
+
 static void act_start(struct lease_run *l)
 {
 	struct err err = { 0 };
@@ -197,7 +210,9 @@ static void act_start(struct lease_run *l)
 	pthread_mutex_unlock(&l->lock);
 	lease_save(l);
 	if (runtime_start(agent_runtime(l->w), l->id, &err) < 0) {
-		if (step_failed(l, &err))
+		if (err.code == ERR_INVALID)
+			command_fail(l, &err);
+		else if (step_failed(l, &err))
 			lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
 		return;
 	}

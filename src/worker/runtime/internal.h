@@ -57,6 +57,10 @@ int docker_get(struct runtime *rt, const char *path, const char *doing, struct a
 int container_name(const char *lease, char ret[static CONTAINER_NAME_SIZE],
 		   struct err *err) must_check;
 
+/* Does the engine's refusal to start a container say that the customer's command is at fault?
+ * ENOENT, EACCES, ENOEXEC; 0: no.  Words that are cut off count by their beginning.  Pure. */
+int command_fault(const char *words);
+
 /* Reads the answer to /info; ERR_UNSUPPORTED if the engine is not this machine's own. */
 int info_parse(const struct runtime *rt, const struct json *info, const char *kernel,
 	       struct runtime_info *ret, struct err *err) must_check;

@@ -109,7 +109,8 @@ bool image_is_listed(const char *patterns, const char *image);
  * of the memory.  ERR_CONFLICT: there is one of another generation, remove it first. */
 int runtime_create(struct runtime *rt, const struct container_spec *spec,
 		   struct err *err) must_check;
-/* ERR_INVALID: the command cannot be run in this image (not there, not executable). */
+/* ERR_INVALID: the command cannot be run in this image; err->sys says why: ENOENT (not there),
+ * EACCES or ENOEXEC (not executable).  The container stays as created. */
 int runtime_start(struct runtime *rt, const char *lease, struct err *err) must_check;
 int runtime_pause(struct runtime *rt, const char *lease, struct err *err) must_check;
 int runtime_unpause(struct runtime *rt, const char *lease, struct err *err) must_check;

@@ -2,6 +2,7 @@
 #include "../../../os/os.h"
 #include "../internal.h"
 
+#include <errno.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -587,6 +588,42 @@ static void test_image_is_listed(void **state)
 				 cases[i].image);
 }
 
+static void test_command_fault(void **state)
+{
+	static const struct {
+		const char *words;
+		int fault;
+	} cases[] = {
+		{ "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"nope\": executable file not found in $PATH: unknown",
+		  ENOENT },
+		{ "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"/no/such/program\": stat /no/such/program: no such file or directory: unknown",
+		  ENOENT },
+		{ "unable to start container process: exec: \"/a/very/long/na", ENOENT },
+		{ "unable to start container process: exec: \"/etc/passwd\": permission denied: unknown",
+		  EACCES },
+		{ "unable to start container process: exec: \"/tmp\": is a directory: unknown",
+		  EACCES },
+		{ "starting container process caused \"exec: \\\"x\\\": executable file not found\"",
+		  ENOENT },
+		{ "crun: executable file `nope` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found",
+		  ENOENT },
+		{ "crun: open executable: Permission denied: OCI permission denied", EACCES },
+		/* The machine's own. */
+		{ "OCI runtime create failed: unable to retrieve OCI runtime error (open /run/x/log.json: no such file or directory): exec: \"runc\": executable file not found in $PATH: unknown",
+		  0 },
+		{ "unable to start container process: error during container init: error running hook #0: error running hook: exec: \"nvidia-container-toolkit\": executable file not found in $PATH",
+		  0 },
+		{ "unable to start container process: error during container init: error mounting \"/x\" to rootfs at \"/in\": stat /x: no such file or directory: unknown",
+		  0 },
+		{ "starting the container: the container engine does not answer", 0 },
+		{ "", 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		if (command_fault(cases[i].words) != cases[i].fault)
+			fail_msg("%zu: %d for %s", i, command_fault(cases[i].words), cases[i].words);
+}
+
 static void test_registry_is_listed(void **state)
 {
 	static const struct {
@@ -670,6 +707,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_image_is_listed),
+		cmocka_unit_test(test_command_fault),
 		cmocka_unit_test(test_registry_is_listed),
 		cmocka_unit_test(test_registry_check),
 		TEST(test_image_want),	  TEST(test_image_digest),   TEST(test_pull_progress),
