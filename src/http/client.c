@@ -14,6 +14,8 @@
 #define POLL_MS		     200
 #define CONNECTIONS_KEPT     4
 
+const char *const http_method_names[] = { "GET", "POST", "PUT", "PATCH", "DELETE", NULL };
+
 struct http_client {
 	CURLM *multi;
 	CURL *easy;

@@ -10,8 +10,6 @@
 #define PEM_MAX_BYTES	 (1 << 20)
 #define LISTEN_BACKLOG	 1024
 
-const char *const http_method_names[] = { "GET", "POST", "PUT", "PATCH", "DELETE", NULL };
-
 /* ---- connections ---- */
 
 static void conn_notify(void *server, struct MHD_Connection *connection, void **context,

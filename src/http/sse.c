@@ -1,4 +1,4 @@
-#include "internal.h"
+#include "http.h"
 
 struct sse_parser {
 	sse_event_fn *fn;

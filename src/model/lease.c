@@ -128,6 +128,7 @@ static bool worker_may_say(const struct lease *lease, enum lease_reason reason)
 	case REASON_DISK_LIMIT_EXCEEDED:
 	case REASON_IMAGE_PULL_FAILED:
 	case REASON_IMAGE_NOT_ALLOWED:
+	case REASON_REGISTRY_NOT_ALLOWED:
 	case REASON_INPUT_FAILED:
 	case REASON_CREATE_FAILED:
 	case REASON_NEVER_READY:

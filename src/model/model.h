@@ -283,6 +283,7 @@ enum lease_reason {
 	REASON_DISK_LIMIT_EXCEEDED,
 	REASON_IMAGE_PULL_FAILED,
 	REASON_IMAGE_NOT_ALLOWED,       /* on the worker, but not for leases */
+	REASON_REGISTRY_NOT_ALLOWED,    /* on the worker's own network */
 	REASON_INPUT_FAILED,
 	REASON_CREATE_FAILED,
 	REASON_NEVER_READY,

@@ -26,6 +26,8 @@
 	  "The worker could not get the image.") \
 	R(REASON_IMAGE_NOT_ALLOWED, "image_not_allowed", true, false, \
 	  "The worker has an image of this name that its owner does not let others use.") \
+	R(REASON_REGISTRY_NOT_ALLOWED, "registry_not_allowed", true, false, \
+	  "The image's registry is on the worker's own network, which its owner has not opened.") \
 	R(REASON_INPUT_FAILED, "input_failed", true, false, \
 	  "The worker could not get or unpack an input.") \
 	R(REASON_CREATE_FAILED, "create_failed", true, false, \

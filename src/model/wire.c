@@ -47,7 +47,7 @@ static const struct field session_request_fields[] = {
 	FIELD_TEXT(struct session_request, version, 0, 64, FIELD_LINE,
 		   "Version of tes-worker."),
 	FIELD_TIME(struct session_request, time_ms, FIELD_REQUIRED,
-		   "The worker's clock; at most 5 minutes off."),
+		   "The worker's clock; at most 60 s off."),
 };
 TYPE(session_request, session_request, "A worker proves that it has its key.");
 

@@ -4,6 +4,7 @@
 
 #include "jail/jail.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #define STOP_GRACE_MS (10 * SECOND_MS)
@@ -66,6 +67,7 @@ static int image_prepare(struct lease_run *l, struct image_got *ret, struct err 
 		.image = d->image,
 		.login = d->registry,
 		.allow_local = agent_config(w)->images_allow_local,
+		.private_registries = agent_config(w)->images_private_registries,
 		.cancel = &l->cancel,
 		.progress = on_pull,
 		.arg = l,
@@ -80,6 +82,14 @@ static int image_prepare(struct lease_run *l, struct image_got *ret, struct err 
 	    images_remember(&w->images, w->state_dir, d->image, d->registry, ret->image, &e) < 0)
 		log_err(LOG_WARN, &e, "cannot remember an image; it is asked for again", NULL);
 	return 0;
+}
+
+static enum lease_reason image_reason(const struct err *err)
+{
+	if (err->code == ERR_FORBIDDEN)
+		return REASON_IMAGE_NOT_ALLOWED;
+	return err->code == ERR_UNSUPPORTED ? REASON_REGISTRY_NOT_ALLOWED
+					    : REASON_IMAGE_PULL_FAILED;
 }
 
 static void act_prepare(struct lease_run *l)
@@ -106,10 +116,7 @@ static void act_prepare(struct lease_run *l)
 	lease_phase(l, "preparing", 0, 0);
 	if (image_prepare(l, &image, &err) < 0) {
 		if (step_failed(l, &err))
-			lease_fail(l,
-				   err.code == ERR_FORBIDDEN ? REASON_IMAGE_NOT_ALLOWED
-							     : REASON_IMAGE_PULL_FAILED,
-				   NULL, &err);
+			lease_fail(l, image_reason(&err), NULL, &err);
 		return;
 	}
 	if (inputs_fetch(l->w->link, l->w->state_dir, d, &l->cancel, on_input, l,
@@ -177,6 +184,18 @@ static void act_create(struct lease_run *l)
 		lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
 }
 
+/* What a shell would say of a command that it cannot run: the same on every machine. */
+static void command_fail(struct lease_run *l, const struct err *err)
+{
+	pthread_mutex_lock(&l->lock);
+	l->j.end_state = OBSERVED_EXITED;
+	l->j.end_reason = REASON_EXITED_WITH_ERROR;
+	l->j.exit_code = err->sys == ENOENT ? 127 : 126;
+	l->j.end_text = arena_printf(&l->arena, "its command cannot be run: %s", err->text);
+	pthread_mutex_unlock(&l->lock);
+	log_err(LOG_INFO, err, "a lease's command cannot be run", "lease", l->id, NULL);
+}
+
 static void act_start(struct lease_run *l)
 {
 	struct err err = { 0 };
@@ -191,7 +210,9 @@ static void act_start(struct lease_run *l)
 	pthread_mutex_unlock(&l->lock);
 	lease_save(l);
 	if (runtime_start(agent_runtime(l->w), l->id, &err) < 0) {
-		if (step_failed(l, &err))
+		if (err.code == ERR_INVALID)
+			command_fail(l, &err);
+		else if (step_failed(l, &err))
 			lease_fail(l, REASON_CREATE_FAILED, NULL, &err);
 		return;
 	}

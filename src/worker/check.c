@@ -243,7 +243,8 @@ static void check_container(struct checks *cs)
 	struct resources r = { .cpu_milli = 100, .memory_mib = 64, .disk_mib = 64 };
 	struct text_map none = { 0 };
 	char lease[ID_SIZE];
-	struct image_request req = { .image = cs->args->image, .allow_local = "*" };
+	struct image_request req = { .image = cs->args->image, .allow_local = "*",
+				      .private_registries = "*" };
 	struct image_got got;
 	struct container_status st = { 0 };
 	struct container_spec spec = {

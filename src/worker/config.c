@@ -37,6 +37,8 @@ static const struct config_key keys[] = {
 	  .doc = "Leases that may be longer are not taken; 0s: any." },
 	{ "images", "allow_local", CONFIG_TEXT, AT(images_allow_local), "",
 	  .doc = "Images of this machine that leases may use as they are, as patterns: lab/*, base:1. Others must come from a registry." },
+	{ "images", "private_registries", CONFIG_TEXT, AT(images_private_registries), "",
+	  .doc = "Registries on your own network that leases may pull from: nas.lan, 192.168.1.5:5000. Those on the internet need no mention." },
 	{ "jail", "private_routes", CONFIG_BOOL, AT(private_routes), "false",
 	  .doc = "Workloads may reach private address ranges: your home or office network." },
 	{ "jail", "required", CONFIG_BOOL, AT(jail_required), "true",

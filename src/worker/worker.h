@@ -22,6 +22,7 @@ struct worker_config {
 	const char *hours, *maintenance;
 	int64_t lease_min_ms, lease_max_ms;
 	const char *images_allow_local; /* patterns: see image_is_listed */
+	const char *images_private_registries; /* "host[:port], …" */
 	bool private_routes, jail_required;
 	const char *gpu_simulated;
 	int log_format, log_level;

@@ -9,7 +9,7 @@ import pytest
 from conftest import Network
 from harness import owed, wait_for
 
-RETRIED = ["image_pull_failed", "input_failed", "create_failed", "refused_by_worker", "image_not_allowed"]
+RETRIED = ["image_pull_failed", "input_failed", "create_failed", "refused_by_worker", "image_not_allowed", "registry_not_allowed"]
 
 
 def assert_nothing_billed(net: Network, workload: str) -> None:

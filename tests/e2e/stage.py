@@ -99,13 +99,13 @@ class Engine:
         status, body = self.call("GET", f"/containers/tes-{lease}/json")
         return status == 200 and json.loads(body)["State"]["Running"]
 
-    def import_image(self, name: str, files: dict[str, bytes], *changes: str) -> None:
-        """One layer of these files, all of them executable."""
+    def import_image(self, name: str, files: dict[str, bytes], *changes: str, mode: int = 0o755) -> None:
+        """One layer of these files, all of this mode."""
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w") as out:
             for path, content in files.items():
                 info = tarfile.TarInfo(path)
-                info.size, info.mode = len(content), 0o755
+                info.size, info.mode = len(content), mode
                 out.addfile(info, io.BytesIO(content))
         query = [("fromSrc", "-"), ("repo", name), *(("changes", c) for c in changes)]
         status, body = self.call("POST", "/images/create?" + urllib.parse.urlencode(query), tar.getvalue())
@@ -264,6 +264,7 @@ class Worker:
             "worker.region": "local",
             "engine.socket": engine.path,
             "images.allow_local": "tes-test/*",
+            "images.private_registries": "127.0.0.1",
             "price.cpu_hour": "0.36",
             "price.memory_gib_hour": "0.36",
             "log.level": "debug",

@@ -31,11 +31,29 @@ def test_run_and_wait_in_json(common: Stage) -> None:
 
 
 def test_without_a_status_it_is_125(common: Stage) -> None:
-    done = common.cli.run("run", *SMALL, "--wait", "--retries", "0", "--", "/no/such/program")
+    image = ["--image", "localhost:1/none:1"]
+    done = common.cli.run("run", *image, "--cpus", "0.1", "--memory", "32MiB", "--wait", "--retries", "0", "--", "true")
     assert done.returncode == 125, done
-    assert "/no/such/program" in done.stderr
+    assert "localhost" in done.stderr
     shown = common.cli.json("show")
-    assert (shown["reason"], shown["charged_uusd"]) == ("create_failed", 0)
+    assert (shown["reason"], shown["charged_uusd"]) == ("registry_not_allowed", 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("/no/such/program", 127), ("no-such-program", 127), ("/tmp", 126), ("/bin/not-executable", 126)]
+)
+def test_a_command_that_cannot_be_run(common: Stage, command: str, status: int) -> None:
+    """As a shell says it; the same on every worker, so none tries it again."""
+    common.engine.import_image("tes-test/plain:1", {"bin/not-executable": b"\x7fELF", "tmp/.keep": b""}, mode=0o644)
+    done = common.cli.run(
+        "run", "--image", "tes-test/plain:1", "--cpus", "0.1", "--memory", "32MiB", "--wait", "--retries", "3", "--", command
+    )
+    assert done.returncode == status, done
+    shown = common.cli.json("show")
+    assert (shown["state"], shown["reason"], shown["exit_code"]) == ("failed", "exited_with_error", status), shown
+    assert (shown["attempts"], shown["charged_uusd"]) == (1, 0)
+    assert command in shown["reason_text"]
+    assert common.api.bill(shown["id"])["final"]
 
 
 def test_interrupt_detaches(common: Stage) -> None:

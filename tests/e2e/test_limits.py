@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_images_of_the_machine_are_not_for_leases(common: Stage) -> None:
         common.engine.call("DELETE", "/images/private-of-owner:1?force=1")
     assert (ended["state"], ended["reason"]) == ("failed", "image_not_allowed"), ended
     assert "allow_local" in ended["reason_text"]
+    nothing_billed(common, workload)
+
+
+@pytest.mark.parametrize("registry", ["localhost:1", "192.168.1.5:5000", "169.254.169.254"])
+def test_registries_of_the_providers_network_are_closed(common: Stage, registry: str) -> None:
+    """The engine, which no packet filter holds, would ask it."""
+    began = time.monotonic()
+    workload = common.cli.submit("--image", f"{registry}/none:1", "--retries", "0", "--", "true")
+    ended = common.wait_end(workload)
+    assert (ended["state"], ended["reason"]) == ("failed", "registry_not_allowed"), ended
+    assert "private_registries" in ended["reason_text"] and "refused" not in ended["reason_text"]
+    assert time.monotonic() - began < 10, "nobody was asked: nothing is tried again"
     nothing_billed(common, workload)
 
 

@@ -4,6 +4,10 @@
 
 #include "jail.h"
 
+/* Ranges as nft(8) reads them, separated by ", ": closed to every workload, and closed to those
+ * without private routes (ranges.c). */
+extern const char closed_ipv4[], private_ipv4[], closed_ipv6[], private_ipv6[];
+
 /* Adds the addresses of the "nameserver" lines of a resolv.conf, as "1.2.3.4" and "fd00::1"
  * (zones cut off), to the fitting list, separated by ", ", none twice; loopback ones are
  * left out, because no container can use them. */

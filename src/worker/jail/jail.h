@@ -23,11 +23,18 @@
 
 #include "../../base/base.h"
 
+#include <sys/socket.h>
+
 /* 06:54:45:xx:xx:xx, or 0a:54:45:xx:xx:xx with private routes; the rest is a digest of the
  * lease id. */
 #define JAIL_MAC_SIZE 18
 void jail_mac(const char *lease, bool private_routes, char ret[static JAIL_MAC_SIZE]);
 bool jail_mac_is(const char *mac); /* one of those? */
+
+/* Outside all ranges that the jail closes: private, loopback, link-local, carrier, multicast,
+ * metadata and reserved ones, and IPv6 ranges that lead to such IPv4 addresses.  False for what
+ * is neither IPv4 nor IPv6.  Pure. */
+bool jail_address_is_public(const struct sockaddr *address);
 
 /* ERR_UNSUPPORTED where there is no nftables or no permission: the caller decides whether it
  * runs workloads then (default: no). */

@@ -2,22 +2,6 @@
 
 #include <arpa/inet.h>
 
-/* IANA's special-purpose registries (RFC 6890), multicast, and the metadata services that
- * clouds keep at public addresses.  168.63.129.16 is Azure's; Alibaba's 100.100.100.200 and
- * Oracle's 192.0.0.192 lie in ranges below. */
-static const char closed_ipv4[] =
-	"0.0.0.0/8, 127.0.0.0/8, 168.63.129.16/32, 169.254.0.0/16, 192.0.0.0/24, 224.0.0.0/4, "
-	"240.0.0.0/4";
-static const char private_ipv4[] =
-	"10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.0.2.0/24, "
-	"192.168.0.0/16, 198.18.0.0/15, 198.51.100.0/24, 203.0.113.0/24";
-/* 64:ff9b:1::/48, 2001::/32 and 2002::/16 carry IPv4 addresses inside, which may be private.
- * fd00:ec2::/32 is Amazon's metadata. */
-static const char closed_ipv6[] =
-	"::/96, ::ffff:0:0/96, 64:ff9b:1::/48, 100::/64, 2001::/32, 2002::/16, "
-	"fd00:ec2::/32, fe80::/10, ff00::/8";
-static const char private_ipv6[] = "2001:db8::/32, fc00::/7, fec0::/10";
-
 #define JAILED	 "ether saddr & ff:ff:ff:00:00:00 == 06:54:45:00:00:00"
 #define LOOSENED "ether saddr & ff:ff:ff:00:00:00 == 0a:54:45:00:00:00"
 #define TO_WORKLOAD \

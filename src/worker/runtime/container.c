@@ -1,6 +1,8 @@
 #include "../jail/jail.h"
 #include "internal.h"
 
+#include <errno.h>
+
 #include <strings.h>
 
 /* Pulling aside, nothing that the engine does for one container takes longer on a machine
@@ -88,15 +90,36 @@ int runtime_create(struct runtime *rt, const struct container_spec *spec, struct
 	return 0;
 }
 
-/* The command that the customer gave cannot be run: not the engine's fault, whatever status
- * it says. */
-static bool is_command_fault(const char *words)
+/* Where runc has the container ready and looks for its command, what follows is the command's
+ * fault; the same words of a hook or of runc itself are the machine's. */
+static const char *runc_exec(const char *words)
 {
-	return strcasestr(words, "executable file") ||
-	       strcasestr(words, "no such file or directory: unknown") ||
-	       strcasestr(words, "exec format error") ||
-	       strcasestr(words, "permission denied: unknown") ||
-	       strcasestr(words, "attempted to invoke a command");
+	static const char *const starts[] = { ": exec: ", " caused: exec: ",
+					      " caused \"exec: " };
+	const char *tail = strstr(words, "container process");
+
+	if (!tail)
+		return NULL;
+	tail += strlen("container process");
+	for (size_t i = 0; i < ARRAY_LEN(starts); i++)
+		if (str_starts(tail, starts[i]))
+			return tail;
+	return NULL;
+}
+
+int command_fault(const char *words)
+{
+	const char *runc = runc_exec(words);
+	bool crun = strcasestr(words, "executable file `") || strcasestr(words, "open executable:") ||
+		    strcasestr(words, "attempted to invoke a command that was not found");
+
+	if (!runc && !crun)
+		return 0;
+	if (runc)
+		words = runc;
+	if (strcasestr(words, "permission denied") || strcasestr(words, "is a directory"))
+		return EACCES;
+	return strcasestr(words, "exec format error") ? ENOEXEC : ENOENT;
 }
 
 /* An engine that gave containers another hardware address than we ask for would leave them
@@ -140,7 +163,8 @@ int runtime_start(struct runtime *rt, const char *lease, struct err *err)
 		return __atomic_load_n(&rt->mac_checked, __ATOMIC_RELAXED)
 			       ? 0
 			       : mac_check(rt, lease, err);
-	if (is_command_fault(e.text))
+	e.sys = command_fault(e.text);
+	if (e.sys)
 		e.code = ERR_INVALID;
 	*err = e;
 	return -1;

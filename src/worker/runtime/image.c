@@ -269,6 +269,8 @@ static int pull_again(struct runtime *rt, const struct image_request *req,
 	char words[sizeof(err->text)];
 	struct err e = { 0 };
 
+	if (err->code == ERR_UNSUPPORTED)
+		return -1; /* never asked, and what is here is nobody's business */
 	if (req->cancel && __atomic_load_n(req->cancel, __ATOMIC_RELAXED))
 		return -1;
 	if (away && req->known && image_find(rt, want, req->known, NULL, ret, &e) > 0)
@@ -310,8 +312,12 @@ static int pull_fresh(struct runtime *rt, const struct image_request *req,
 {
 	struct image_want full;
 	struct pull pull;
+	struct image_ref ref;
 	int found, rc;
 
+	if (image_parse(want->name, &ref, err) < 0 ||
+	    registry_check(ref.domain, req->private_registries, err) < 0)
+		return -1;
 	if (want_qualify(want, &full, err) < 0)
 		return -1;
 	/* Docker takes what it has by a digest without asking anybody; Podman asks. */

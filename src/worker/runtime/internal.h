@@ -57,6 +57,10 @@ int docker_get(struct runtime *rt, const char *path, const char *doing, struct a
 int container_name(const char *lease, char ret[static CONTAINER_NAME_SIZE],
 		   struct err *err) must_check;
 
+/* Does the engine's refusal to start a container say that the customer's command is at fault?
+ * ENOENT, EACCES, ENOEXEC; 0: no.  Words that are cut off count by their beginning.  Pure. */
+int command_fault(const char *words);
+
 /* Reads the answer to /info; ERR_UNSUPPORTED if the engine is not this machine's own. */
 int info_parse(const struct runtime *rt, const struct json *info, const char *kernel,
 	       struct runtime_info *ret, struct err *err) must_check;
@@ -96,6 +100,17 @@ int image_want_parse(const char *image, struct image_want *ret, struct err *err)
 /* Of the engine's "name@digest" list the one for this name (and digest, if given); NULL if
  * there is none. */
 const char *image_digest_find(const struct json *repo_digests, const struct image_want *want);
+
+/* ---- registry.c
+ * ---------------------------------------------------------------------------------------- */
+
+/* May the engine ask the registry of an image ("host[:port]"; empty: Docker's)?  Resolves its
+ * name.  ERR_UNSUPPORTED: one of its addresses is not public, is this machine's or a neighbour's,
+ * and it is not listed; ERR_UNAVAILABLE: nobody knows the name. */
+int registry_check(struct slice domain, const char *private_registries,
+		   struct err *err) must_check;
+/* "host" stands for each of its ports, "*" for every registry.  Pure. */
+bool registry_is_listed(const char *list, struct slice domain);
 
 /* ---- pull.c
  * ----------------------------------------------------------------------------------------- */

@@ -77,6 +77,9 @@ struct image_request {
 	const char *image;
 	const struct registry_login *login; /* or NULL */
 	const char *allow_local; /* patterns with commas, as image_is_listed; NULL: none */
+	/* "host[:port]" with commas: registries that may be asked though they are not on the
+	 * public internet; NULL: none, "*": all. */
+	const char *private_registries;
 	/* Image id of an earlier pull of this image with this login, or NULL: used without
 	 * asking if it is named by digest, and while the registry does not answer. */
 	const char *known;
@@ -90,7 +93,8 @@ struct image_got {
 	bool pulled;	  /* a registry gave it now */
 };
 /* Makes the image present and resolves it.  ERR_FORBIDDEN: the machine has it, and it is not
- * for leases.  ERR_NOT_FOUND, ERR_UNAUTHENTICATED (registry), ERR_UNAVAILABLE, ERR_TIMEOUT carry
+ * for leases.  ERR_UNSUPPORTED: the image would have to come from a registry on this machine's
+ * own network.  ERR_NOT_FOUND, ERR_UNAUTHENTICATED (registry), ERR_UNAVAILABLE, ERR_TIMEOUT carry
  * the engine's words. */
 int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret,
 		  struct err *err) must_check;
@@ -105,7 +109,8 @@ bool image_is_listed(const char *patterns, const char *image);
  * of the memory.  ERR_CONFLICT: there is one of another generation, remove it first. */
 int runtime_create(struct runtime *rt, const struct container_spec *spec,
 		   struct err *err) must_check;
-/* ERR_INVALID: the command cannot be run in this image (not there, not executable). */
+/* ERR_INVALID: the command cannot be run in this image; err->sys says why: ENOENT (not there),
+ * EACCES or ENOEXEC (not executable).  The container stays as created. */
 int runtime_start(struct runtime *rt, const char *lease, struct err *err) must_check;
 int runtime_pause(struct runtime *rt, const char *lease, struct err *err) must_check;
 int runtime_unpause(struct runtime *rt, const char *lease, struct err *err) must_check;

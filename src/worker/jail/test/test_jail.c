@@ -64,6 +64,48 @@ static void test_resolvers(void **state)
 	assert_string_equal(ipv4.buf, "10.0.0.1, 192.168.1.1, 9.9.9.9");
 }
 
+static bool is_public(const char *text)
+{
+	struct sockaddr_in ipv4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6 };
+
+	if (inet_pton(AF_INET, text, &ipv4.sin_addr) == 1)
+		return jail_address_is_public((const struct sockaddr *)&ipv4);
+	assert_int_equal(inet_pton(AF_INET6, text, &ipv6.sin6_addr), 1);
+	return jail_address_is_public((const struct sockaddr *)&ipv6);
+}
+
+static void test_public_addresses(void **state)
+{
+	static const char *const public[] = {
+		"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
+		"126.255.255.255", "128.0.0.0", "168.63.129.15", "168.63.129.17", "169.253.255.255",
+		"169.255.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0",
+		"198.17.255.255", "198.20.0.0", "223.255.255.255", "2606:4700:4700::1111",
+		"2a02:8109::1", "2001:1::1", "2003::1", "64:ff9b::101:101",
+	};
+	static const char *const closed[] = {
+		"0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0",
+		"100.100.100.200", "100.127.255.255", "127.0.0.1", "127.255.255.254",
+		"168.63.129.16", "169.254.0.0", "169.254.169.254", "172.16.0.0", "172.31.255.255",
+		"192.0.0.192", "192.0.2.1", "192.168.0.0", "192.168.1.5", "192.168.255.255",
+		"198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1",
+		"239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::1", "::7f00:1",
+		"::ffff:127.0.0.1", "::ffff:1.1.1.1", "64:ff9b::192.168.1.5", "64:ff9b::127.0.0.1",
+		"64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:c0a8:105::1",
+		"fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "febf::1", "fec0::1", "ff02::1",
+	};
+	const struct sockaddr other = { .sa_family = AF_UNIX };
+
+	for (size_t i = 0; i < ARRAY_LEN(public); i++)
+		if (!is_public(public[i]))
+			fail_msg("%s is taken for closed", public[i]);
+	for (size_t i = 0; i < ARRAY_LEN(closed); i++)
+		if (is_public(closed[i]))
+			fail_msg("%s is taken for public", closed[i]);
+	assert_false(jail_address_is_public(&other));
+}
+
 /* ---- in namespaces
  * --------------------------------------------------------------------------------- */
 
@@ -465,7 +507,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest pure[] = {
 		cmocka_unit_test(test_mac),
-		cmocka_unit_test(test_resolvers),
+		cmocka_unit_test(test_resolvers), cmocka_unit_test(test_public_addresses),
 	};
 	const struct CMUnitTest all[] = {
 		cmocka_unit_test(test_mac), cmocka_unit_test(test_resolvers),

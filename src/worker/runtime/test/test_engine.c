@@ -3,6 +3,7 @@
 #include "../../../codec/codec.h"
 #include "../runtime.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -271,6 +272,7 @@ static void test_bad_command(void **state)
 	spec.command = TEXTS("/no/such/program");
 	ok(runtime_create(rt, &spec, &err));
 	fails(ERR_INVALID, runtime_start(rt, lease, &err));
+	assert_int_equal(err.sys, ENOENT);
 	assert_non_null(strstr(err.text, "/no/such/program"));
 }
 

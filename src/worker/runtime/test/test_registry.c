@@ -235,7 +235,10 @@ static void on_progress(void *arg, const char *phase, int64_t done, int64_t tota
 static int image_of(const char *image_name, const struct registry_login *as, const char *known,
 		    struct image_got *ret, struct err *err)
 {
-	struct image_request req = { .image = image_name, .login = as, .known = known };
+	struct image_request req = { .image = image_name,
+				     .login = as,
+				     .private_registries = "127.0.0.1",
+				     .known = known };
 
 	return runtime_image(rt, &req, ret, err);
 }
@@ -256,10 +259,26 @@ static void test_refused(void **state)
 	assert_string_equal(got.digest, "");
 }
 
+/* Nobody listed it: nothing is asked, whatever is here. */
+static void test_on_the_own_network(void **state)
+{
+	struct image_request req = { .image = image, .login = &login };
+	struct image_got got = { 0 };
+	struct err err = { 0 };
+
+	fails(ERR_UNSUPPORTED, runtime_image(rt, &req, &got, &err));
+	assert_non_null(strstr(err.text, "private_registries"));
+	assert_null(strstr(err.text, "is here"));
+	assert_string_equal(got.image, "");
+}
+
 static void test_cancelled(void **state)
 {
 	volatile int cancel = 1;
-	struct image_request req = { .image = image, .login = &login, .cancel = &cancel };
+	struct image_request req = { .image = image,
+				     .login = &login,
+				     .private_registries = "127.0.0.1",
+				     .cancel = &cancel };
 	struct image_got got;
 	struct err err = { 0 };
 
@@ -272,7 +291,11 @@ static void test_pull(void **state)
 {
 	struct progress p = { 0 };
 	struct image_request req = {
-		.image = image, .login = &login, .progress = on_progress, .arg = &p
+		.image = image,
+		.login = &login,
+		.private_registries = "127.0.0.1",
+		.progress = on_progress,
+		.arg = &p,
 	};
 	struct err err = { 0 };
 
@@ -373,7 +396,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),	       cmocka_unit_test(test_cancelled),
+		cmocka_unit_test(test_on_the_own_network),
 		cmocka_unit_test(test_pull),	       cmocka_unit_test(test_here_is_not_yours),
+		cmocka_unit_test(test_on_the_own_network),
 		cmocka_unit_test(test_own_image_of_the_same_name),
 		cmocka_unit_test(test_registry_gone),  cmocka_unit_test(test_pull_by_digest),
 	};

@@ -2,6 +2,10 @@
 #include "../../../os/os.h"
 #include "../internal.h"
 
+#include <errno.h>
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -584,11 +588,128 @@ static void test_image_is_listed(void **state)
 				 cases[i].image);
 }
 
+static void test_command_fault(void **state)
+{
+	static const struct {
+		const char *words;
+		int fault;
+	} cases[] = {
+		{ "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"nope\": executable file not found in $PATH: unknown",
+		  ENOENT },
+		{ "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"/no/such/program\": stat /no/such/program: no such file or directory: unknown",
+		  ENOENT },
+		{ "unable to start container process: exec: \"/a/very/long/na", ENOENT },
+		{ "unable to start container process: exec: \"/etc/passwd\": permission denied: unknown",
+		  EACCES },
+		{ "unable to start container process: exec: \"/tmp\": is a directory: unknown",
+		  EACCES },
+		{ "starting container process caused \"exec: \\\"x\\\": executable file not found\"",
+		  ENOENT },
+		{ "crun: executable file `nope` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found",
+		  ENOENT },
+		{ "crun: open executable: Permission denied: OCI permission denied", EACCES },
+		/* The machine's own. */
+		{ "OCI runtime create failed: unable to retrieve OCI runtime error (open /run/x/log.json: no such file or directory): exec: \"runc\": executable file not found in $PATH: unknown",
+		  0 },
+		{ "unable to start container process: error during container init: error running hook #0: error running hook: exec: \"nvidia-container-toolkit\": executable file not found in $PATH",
+		  0 },
+		{ "unable to start container process: error during container init: error mounting \"/x\" to rootfs at \"/in\": stat /x: no such file or directory: unknown",
+		  0 },
+		{ "starting the container: the container engine does not answer", 0 },
+		{ "", 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		if (command_fault(cases[i].words) != cases[i].fault)
+			fail_msg("%zu: %d for %s", i, command_fault(cases[i].words), cases[i].words);
+}
+
+static void test_registry_is_listed(void **state)
+{
+	static const struct {
+		const char *list, *domain;
+		bool listed;
+	} cases[] = {
+		{ NULL, "nas.lan", false },
+		{ "", "nas.lan", false },
+		{ " , ", "nas.lan", false },
+		{ "nas.lan", "nas.lan", true },
+		{ "other, NAS.lan", "nas.LAN:5000", true },
+		{ "nas.lan:5000", "nas.lan:5000", true },
+		{ "nas.lan:5000", "nas.lan", false },
+		{ "nas.lan:5000", "nas.lan:5001", false },
+		{ "nas.lan", "nas.lan.example", false },
+		{ "nas.lan", "my.nas.lan", false },
+		{ "[fd00::5]", "[fd00::5]:5000", true },
+		{ "[fd00::5]:5000", "[fd00::5]:5000", true },
+		{ "[fd00::5]:5000", "[fd00::5]", false },
+		{ "[fd00::5]", "[fd00::6]:5000", false },
+		{ "*", "127.0.0.1:1", true },
+		{ "*.lan", "nas.lan", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		if (registry_is_listed(cases[i].list, slice_of(cases[i].domain)) != cases[i].listed)
+			fail_msg("%zu: '%s' and %s", i, cases[i].list, cases[i].domain);
+}
+
+/* An address of this machine that is on no list of ranges, if it has one. */
+static void own_address(char ret[static INET6_ADDRSTRLEN + 2])
+{
+	struct ifaddrs *list = NULL;
+
+	snprintf(ret, INET6_ADDRSTRLEN + 2, "127.0.0.1");
+	assert_int_equal(getifaddrs(&list), 0);
+	for (const struct ifaddrs *i = list; i; i = i->ifa_next)
+		if (i->ifa_addr && i->ifa_addr->sa_family == AF_INET)
+			getnameinfo(i->ifa_addr, sizeof(struct sockaddr_in), ret, INET6_ADDRSTRLEN,
+				    NULL, 0, NI_NUMERICHOST);
+	freeifaddrs(list);
+}
+
+static void test_registry_check(void **state)
+{
+	static const char *const closed[] = {
+		"localhost", "localhost:5000", "127.0.0.1:5000", "127.1:80", "192.168.1.5:5000",
+		"10.0.0.1", "172.17.0.1:2375", "100.64.0.1", "169.254.169.254", "0.0.0.0:80",
+		"[::1]:5000", "[fd00::5]", "[fe80::1]:80", "[::ffff:7f00:1]:80",
+		"[64:ff9b::c0a8:105]:5000", "2130706433:80",
+	};
+	static const char *const open[] = { "", "docker.io", "1.1.1.1", "1.1.1.1:5000",
+					    "[2606:4700:4700::1111]:443" };
+	char own[INET6_ADDRSTRLEN + 2];
+	struct err err = { 0 };
+
+	for (size_t i = 0; i < ARRAY_LEN(closed); i++) {
+		struct slice domain = slice_of(closed[i]);
+
+		err_clear(&err);
+		if (registry_check(domain, "nas.lan", &err) == 0)
+			fail_msg("%s may be asked", closed[i]);
+		assert_string_equal(err_code_name(err.code), err_code_name(ERR_UNSUPPORTED));
+		assert_non_null(strstr(err.text, "private_registries"));
+		err_clear(&err);
+		assert_int_equal(registry_check(domain, closed[i], &err), 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(open); i++)
+		if (registry_check(slice_of(open[i]), NULL, &err) < 0)
+			fail_msg("%s: %s", open[i], err.text);
+	own_address(own);
+	assert_int_equal(registry_check(slice_of(own), NULL, &err), -1);
+	err_clear(&err);
+	/* RFC 2606: there is none, and there will be none. */
+	assert_int_equal(registry_check(SLICE("registry.invalid:5000"), NULL, &err), -1);
+	assert_string_equal(err_code_name(err.code), err_code_name(ERR_UNAVAILABLE));
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_image_is_listed),
+		cmocka_unit_test(test_command_fault),
+		cmocka_unit_test(test_registry_is_listed),
+		cmocka_unit_test(test_registry_check),
 		TEST(test_image_want),	  TEST(test_image_digest),   TEST(test_pull_progress),
 		TEST(test_pull_error),	  TEST(test_demux),	     TEST(test_demux_since),
 		TEST(test_demux_long),	  TEST(test_go_time),	     TEST(test_body),
