@@ -312,7 +312,6 @@ static void test_hardened(void **state)
 	run(&spec, &out, &status);
 	unlink(file);
 	rmdir(dir);
-	print_message("# %s\n", out.text.buf);
 	assert_non_null(strstr(out.text.buf, "0:CapBnd=00000000000004eb\n"));
 	assert_non_null(strstr(out.text.buf, "0:NoNewPrivs=1\n"));
 	assert_non_null(strstr(out.text.buf, "0:Seccomp=2\n"));
