@@ -289,27 +289,38 @@ static bool observation_has(const struct observation *o, const char *lease_id)
 	return false;
 }
 
-/* Leases that the worker must know of and does not list: what it once accepted is lost there. */
+/* Leases that the worker must know of and does not list: what it once accepted is lost there.  Most often there is none:
+ * only ids are read, by the index of the living. */
 static int observe_missing(struct control *c, struct db_conn *conn, const struct worker *w, const struct observation *in,
 			   struct arena *a, struct err *err)
 {
-	struct lease *leases;
-	size_t len;
+	cleanup_rows struct db_rows *rows = NULL;
+	VEC(const char *) missing = { 0 };
 	struct lease_event gone = { .kind = LEASE_EVENT_GONE, .reason = REASON_CONTAINER_LOST,
 				    .text = "the worker no longer has it" };
+	struct lease lease;
+	int rc;
 
-	if (db_select(conn, &lease_type, "leases",
-		      "WHERE worker_id = $1 AND state NOT IN ('ended', 'reserved') AND desired_rev <= $2",
-		      DB_ARGS(DB_TEXT(w->id), DB_INT(in->desired_rev)), a, (void **)&leases, &len, err) < 0)
+	if (db_query(conn,
+		     "SELECT id FROM leases WHERE worker_id = $1 AND state <> 'ended' AND state <> 'reserved'"
+		     " AND desired_rev <= $2",
+		     DB_ARGS(DB_TEXT(w->id), DB_INT(in->desired_rev)), &rows, err) < 0)
 		return -1;
-	for (size_t i = 0; i < len; i++) {
-		if (observation_has(in, leases[i].id))
-			continue;
-		gone.generation = leases[i].generation;
-		if (lease_transition(c, conn, &leases[i], &gone, w->id, a, err) < 0)
-			return -1;
+	while ((rc = db_next(rows, err)) > 0) {
+		const char *id = db_text(rows, 0, a);
+
+		if (!observation_has(in, id))
+			*vec_push(&missing) = id;
 	}
-	return 0;
+	for (size_t i = 0; rc == 0 && i < missing.len; i++) {
+		rc = lease_load(conn, missing.items[i], a, &lease, err);
+		if (rc < 0)
+			break;
+		gone.generation = lease.generation;
+		rc = lease_transition(c, conn, &lease, &gone, w->id, a, err);
+	}
+	vec_release(&missing);
+	return rc;
 }
 
 /* Back from silence: its leases are reachable again. */
