@@ -442,6 +442,7 @@ static int bind(struct sqlite_stmt *s, const struct db_value *values,
 			rc = sqlite3_bind_blob64(s->stmt, i + 1, v->len ? v->ptr : "", v->len,
 						 lifetime);
 			break;
+		case DB_KIND_TEXTS: assert(!"a list, which SQLite has none of");
 		}
 		if (rc)
 			return fail(conn_of(s->rows.conn), rc, s->rows.sql, err);
