@@ -373,7 +373,7 @@ CREATE TABLE accounts (
 		CHECK (debits_must_not_exceed_credits = 0 OR debits_pending + debits_posted <= credits_posted),
 	CONSTRAINT accounts_credits_limit
 		CHECK (credits_must_not_exceed_debits = 0 OR credits_pending + credits_posted <= debits_posted)
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 60) WITHOUT ROWID;
 CREATE UNIQUE INDEX accounts_of_org ON accounts (org_id, name, currency) WHERE org_id IS NOT NULL;
 CREATE UNIQUE INDEX accounts_of_network ON accounts (name, currency) WHERE org_id IS NULL;
 
