@@ -288,11 +288,21 @@ static void sqlite_close(struct db *db)
 	free(s);
 }
 
+static pthread_once_t configured = PTHREAD_ONCE_INIT;
+
+/* Without its statistics of memory, which nobody asks for, SQLite takes no lock that all threads
+ * share for each piece of it.  Too late if somebody else in the process has begun: no harm. */
+static void configure(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int sqlite_open(const char *url, struct db **ret, struct err *err)
 {
 	struct sqlite_db *s = xcalloc(1, sizeof(*s));
 	struct db_conn *c;
 
+	pthread_once(&configured, configure);
 	assert(sqlite3_threadsafe());
 	db_init_(&s->db, &sqlite_store);
 	pthread_mutex_init(&s->writer, NULL);
