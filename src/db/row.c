@@ -377,17 +377,18 @@ static int text_order(const void *a, const void *b)
 
 /* clang-format off */
 static const char search_marks[] =
-	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
-	"$20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, "
-	"$37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, "
-	"$54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64";
+	"($1), ($2), ($3), ($4), ($5), ($6), ($7), ($8), ($9), ($10), ($11), ($12), "
+	"($13), ($14), ($15), ($16), ($17), ($18), ($19), ($20), ($21), ($22), ($23), "
+	"($24), ($25), ($26), ($27), ($28), ($29), ($30), ($31), ($32), ($33), ($34), "
+	"($35), ($36), ($37), ($38), ($39), ($40), ($41), ($42), ($43), ($44), ($45), "
+	"($46), ($47), ($48), ($49), ($50), ($51), ($52), ($53), ($54), ($55), ($56), "
+	"($57), ($58), ($59), ($60), ($61), ($62), ($63), ($64)";
 /* clang-format on */
 
-/* Three sizes of a statement are enough: the last text fills up the places that are left, and is
- * found once all the same. */
+/* Three sizes of a statement are enough: the places that are left find nothing. */
 static const struct {
 	size_t places, marks_len;
-} search_sizes[] = { { 1, 2 }, { 8, 30 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
+} search_sizes[] = { { 1, 4 }, { 8, 46 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
 
 static int search_run(struct db_conn *c, struct db_args args, struct rows_found *found,
 		      struct err *err)
@@ -414,7 +415,7 @@ static int search_list(struct db_conn *c, const char *column, const char *const 
 	return search_run(c, DB_ARGS(postgres_texts(texts, count, &list)), found, err);
 }
 
-/* `count` is at most SEARCH_MAX. */
+/* `count` is at most SEARCH_MAX.  For "column IN (…)" SQLite would first make a table of the keys. */
 static int search_some(struct db_conn *c, const char *column, const char *const *texts,
 		       size_t count, struct rows_found *found, struct err *err)
 {
@@ -424,11 +425,10 @@ static int search_some(struct db_conn *c, const char *column, const char *const 
 	while (search_sizes[size].places < count)
 		size++;
 	for (size_t i = 0; i < search_sizes[size].places; i++)
-		values[i] = DB_TEXT(texts[MIN(i, count - 1)]);
-	sql_join(c, found->plan->select, found->table, " WHERE ", column);
-	strbuf_adds(&c->sql, " IN (");
+		values[i] = DB_TEXT(i < count ? texts[i] : NULL);
+	sql_join(c, found->plan->select, "(VALUES ", "", "");
 	strbuf_add(&c->sql, search_marks, search_sizes[size].marks_len);
-	strbuf_addc(&c->sql, ')');
+	strbuf_addf(&c->sql, ") AS keys CROSS JOIN %s WHERE %s = keys.column1", found->table, column);
 	return search_run(c, (struct db_args){ values, search_sizes[size].places }, found, err);
 }
 
@@ -498,10 +498,10 @@ static int select_by_search(struct db_conn *c, const char *column, const char *c
 	for (size_t i = 0; i < count; i++)
 		if (!len || strcmp(sorted[len - 1], sorted[i]))
 			sorted[len++] = sorted[i];
-	if (len == 1)
-		return search_some(c, column, sorted, len, found, err);
-	return db_is_postgres(c->db) ? search_lists(c, column, sorted, len, found, err)
-				     : search_gaps(c, column, sorted, len, found, err);
+	if (db_is_postgres(c->db))
+		return search_lists(c, column, sorted, len, found, err);
+	return len == 1 ? search_some(c, column, sorted, len, found, err)
+			: search_gaps(c, column, sorted, len, found, err);
 }
 
 int db_select_in(struct db_conn *c, const struct type *t, const char *table, const char *column,
