@@ -205,14 +205,15 @@ CREATE UNIQUE INDEX replicas_by_workload ON replicas (workload_id, number);
 CREATE INDEX replicas_pending ON replicas (id) WHERE state = 'pending';
 CREATE INDEX replicas_backing_off ON replicas (not_before_ms) WHERE state = 'pending' AND not_before_ms > 0;
 
--- What the replica and the worker refer to, the lease repeats without asking again whether it exists.
+-- What the replica and the worker refer to, the lease repeats without asking again whether it exists; nor does it ask for
+-- these two, which the transaction that makes it has updated, and counted (control/reserve.c).
 CREATE TABLE leases (
 	id TEXT NOT NULL PRIMARY KEY,
 	org_id TEXT NOT NULL,
 	provider_org_id TEXT NOT NULL,
 	workload_id TEXT NOT NULL,
-	replica_id TEXT NOT NULL REFERENCES replicas (id),
-	worker_id TEXT NOT NULL REFERENCES workers (id),
+	replica_id TEXT NOT NULL,
+	worker_id TEXT NOT NULL,
 	generation BIGINT NOT NULL CONSTRAINT leases_generation CHECK (generation >= 1),
 	state TEXT NOT NULL,
 	desired TEXT NOT NULL,
@@ -372,18 +373,21 @@ CREATE TABLE accounts (
 		CHECK (debits_must_not_exceed_credits = 0 OR debits_pending + debits_posted <= credits_posted),
 	CONSTRAINT accounts_credits_limit
 		CHECK (credits_must_not_exceed_debits = 0 OR credits_pending + credits_posted <= debits_posted)
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 60) WITHOUT ROWID;
 CREATE UNIQUE INDEX accounts_of_org ON accounts (org_id, name, currency) WHERE org_id IS NOT NULL;
 CREATE UNIQUE INDEX accounts_of_network ON accounts (name, currency) WHERE org_id IS NULL;
 
 -- Never updated, never deleted.  The transfers of an account are a chain: each has a number on either side, and names the
 -- one before it there; the account names the newest.  So a transfer is written at the end of the table and nowhere else,
 -- where an index by account would touch a page of its own for each side; and one that is missing is noticed.
+-- Whoever writes a transfer has in the same transaction read the hold that it ends and updated both accounts, and counted
+-- them (ledger/post.c): a foreign key would search for each again, and on PostgreSQL write a lock into its row.  The audit
+-- looks for a transfer without.
 CREATE TABLE transfers (
 	id TEXT NOT NULL PRIMARY KEY,
-	debit_account TEXT NOT NULL REFERENCES accounts (id),
-	credit_account TEXT NOT NULL REFERENCES accounts (id),
-	pending_id TEXT REFERENCES transfers (id),
+	debit_account TEXT NOT NULL,
+	credit_account TEXT NOT NULL,
+	pending_id TEXT,
 	code TEXT NOT NULL DEFAULT '',
 	subject TEXT NOT NULL DEFAULT '',
 	text TEXT NOT NULL DEFAULT '',

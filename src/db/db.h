@@ -46,7 +46,13 @@ int db_backup(struct db *db, const char *path, struct err *err) must_check;
 
 /* ---- statements -------------------------------------------------------------------------- */
 
-enum db_kind { DB_KIND_NULL, DB_KIND_INT, DB_KIND_TEXT, DB_KIND_BLOB };
+enum db_kind {
+	DB_KIND_NULL,
+	DB_KIND_INT,
+	DB_KIND_TEXT,
+	DB_KIND_BLOB,
+	DB_KIND_TEXTS, /* within db: a list, as PostgreSQL takes it */
+};
 struct db_value {
 	enum db_kind kind;
 	enum db_kind null_of; /* what a NULL would have been, where known */

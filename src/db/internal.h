@@ -203,6 +203,8 @@ size_t postgres_batch_rows(const struct db_value *values, size_t columns, size_t
 /* One array for each parameter, in `buf`; false: these rows must go one by one. */
 bool postgres_batch_arrays(const struct db_value *values, size_t columns, size_t rows, int key,
 			   struct strbuf *buf, struct db_value *ret_arrays, unsigned *ret_types);
+/* A list of texts as one value, for "column = ANY ($1)"; lives as long as `buf` does. */
+struct db_value postgres_texts(const char *const *texts, size_t count, struct strbuf *buf);
 int postgres_dump(const char *url, const char *path, struct err *err) must_check;
 
 /* sqlite_error.c.  `rc` is an extended result code. */

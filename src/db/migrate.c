@@ -41,10 +41,15 @@ static size_t opaque_len(const char *p)
 	return end ? (size_t)(end + 1 - p) : strlen(p);
 }
 
-/* Length of the storage option that p begins with, which PostgreSQL alone knows; 0: none. */
-static size_t option_len(const char *p)
+/* Length of the storage option that p begins with, which only the other store knows; 0: none. */
+static size_t option_len(const char *p, bool postgres)
 {
-	const char *end = str_starts(p, "WITH (fillfactor") ? strchr(p, ')') : NULL;
+	static const char rowid[] = "WITHOUT ROWID";
+	const char *end;
+
+	if (postgres)
+		return str_starts(p, rowid) ? strlen(rowid) : 0;
+	end = str_starts(p, "WITH (fillfactor") ? strchr(p, ')') : NULL;
 	return end ? (size_t)(end + 1 - p) : 0;
 }
 
@@ -76,8 +81,8 @@ bool migrate_next_statement(const char **sql, bool postgres, struct strbuf *ret)
 		if (len) {
 			if (*p != '-')
 				strbuf_add(ret, p, len);
-		} else if (!postgres && option_len(p)) {
-			len = option_len(p);
+		} else if (option_len(p, postgres)) {
+			len = option_len(p, postgres);
 		} else if (is_word(*p)) {
 			while (is_word(p[len]))
 				len++;

@@ -324,6 +324,7 @@ static Oid oid_of(enum db_kind kind)
 	case DB_KIND_INT: return OID_INT8;
 	case DB_KIND_TEXT: return OID_TEXT;
 	case DB_KIND_BLOB: return OID_BYTEA;
+	case DB_KIND_TEXTS: return OID_TEXT_ARRAY;
 	case DB_KIND_NULL: break;
 	}
 	return 0;
@@ -366,6 +367,7 @@ static void params_fill(struct params *p, const struct db_value *values, int cou
 			break;
 		case DB_KIND_TEXT:
 		case DB_KIND_BLOB:
+		case DB_KIND_TEXTS:
 			p->values[i] = v->len ? v->ptr : "";
 			p->lengths[i] = (int)v->len;
 			break;

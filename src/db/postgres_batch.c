@@ -199,6 +199,18 @@ static void add_array(struct strbuf *out, unsigned type, const struct db_value *
 	}
 }
 
+struct db_value postgres_texts(const char *const *texts, size_t count, struct strbuf *buf)
+{
+	struct db_value *values = xreallocarray(NULL, count, sizeof(*values));
+
+	for (size_t i = 0; i < count; i++)
+		values[i] = DB_TEXT(texts[i]);
+	strbuf_reset(buf);
+	add_array(buf, OID_TEXT, values, 1, count);
+	free(values);
+	return (struct db_value){ .kind = DB_KIND_TEXTS, .ptr = buf->buf, .len = buf->len };
+}
+
 size_t postgres_batch_rows(const struct db_value *values, size_t columns, size_t count)
 {
 	const size_t bytes_max = 16 << 20;

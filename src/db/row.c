@@ -373,45 +373,63 @@ static int text_order(const void *a, const void *b)
 }
 
 #define SEARCH_MAX 64
+#define LIST_MAX   1000
 
 /* clang-format off */
 static const char search_marks[] =
-	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
-	"$20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, "
-	"$37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, "
-	"$54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64";
+	"($1), ($2), ($3), ($4), ($5), ($6), ($7), ($8), ($9), ($10), ($11), ($12), "
+	"($13), ($14), ($15), ($16), ($17), ($18), ($19), ($20), ($21), ($22), ($23), "
+	"($24), ($25), ($26), ($27), ($28), ($29), ($30), ($31), ($32), ($33), ($34), "
+	"($35), ($36), ($37), ($38), ($39), ($40), ($41), ($42), ($43), ($44), ($45), "
+	"($46), ($47), ($48), ($49), ($50), ($51), ($52), ($53), ($54), ($55), ($56), "
+	"($57), ($58), ($59), ($60), ($61), ($62), ($63), ($64)";
 /* clang-format on */
 
-/* Three sizes of a statement are enough: the last text fills up the places that are left, and is
- * found once all the same. */
+/* Three sizes of a statement are enough: the places that are left find nothing. */
 static const struct {
 	size_t places, marks_len;
-} search_sizes[] = { { 1, 2 }, { 8, 30 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
+} search_sizes[] = { { 1, 4 }, { 8, 46 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
 
-/* `count` is at most SEARCH_MAX. */
-static int search_some(struct db_conn *c, const char *column, const char *const *texts,
-		       size_t count, struct rows_found *found, struct err *err)
+static int search_run(struct db_conn *c, struct db_args args, struct rows_found *found,
+		      struct err *err)
 {
 	cleanup_rows struct db_rows *rows = NULL;
-	struct db_value values[SEARCH_MAX];
-	size_t size = 0;
 	int got;
 
-	while (search_sizes[size].places < count)
-		size++;
-	for (size_t i = 0; i < search_sizes[size].places; i++)
-		values[i] = DB_TEXT(texts[MIN(i, count - 1)]);
-	sql_join(c, found->plan->select, found->table, " WHERE ", column);
-	strbuf_adds(&c->sql, " IN (");
-	strbuf_add(&c->sql, search_marks, search_sizes[size].marks_len);
-	strbuf_addc(&c->sql, ')');
-	if (db_query(c, c->sql.buf, (struct db_args){ values, search_sizes[size].places }, &rows,
-		     err))
+	if (db_query(c, c->sql.buf, args, &rows, err))
 		return -1;
 	while ((got = db_next(rows, err)) > 0)
 		if (rows_take(found, rows, err))
 			return -1;
 	return got;
+}
+
+static int search_list(struct db_conn *c, const char *column, const char *const *texts,
+		       size_t count, struct rows_found *found, struct err *err)
+{
+	cleanup_strbuf struct strbuf list = STRBUF_INIT;
+
+	strbuf_init(&list);
+	sql_join(c, found->plan->select, found->table, " WHERE ", column);
+	strbuf_adds(&c->sql, " = ANY ($1)");
+	return search_run(c, DB_ARGS(postgres_texts(texts, count, &list)), found, err);
+}
+
+/* `count` is at most SEARCH_MAX.  For "column IN (…)" SQLite would first make a table of the keys. */
+static int search_some(struct db_conn *c, const char *column, const char *const *texts,
+		       size_t count, struct rows_found *found, struct err *err)
+{
+	struct db_value values[SEARCH_MAX];
+	size_t size = 0;
+
+	while (search_sizes[size].places < count)
+		size++;
+	for (size_t i = 0; i < search_sizes[size].places; i++)
+		values[i] = DB_TEXT(i < count ? texts[i] : NULL);
+	sql_join(c, found->plan->select, "(VALUES ", "", "");
+	strbuf_add(&c->sql, search_marks, search_sizes[size].marks_len);
+	strbuf_addf(&c->sql, ") AS keys CROSS JOIN %s WHERE %s = keys.column1", found->table, column);
+	return search_run(c, (struct db_args){ values, search_sizes[size].places }, found, err);
 }
 
 /* How many of the sorted texts come before all that is in the table. */
@@ -438,13 +456,38 @@ static int search_skip(struct db_conn *c, const char *column, const char *const 
 }
 
 /* On SQLite a statement is cheap and each key costs a search: so one looks over the gap in which a
- * key lies, and keys that are newer than all in the table cost no more than that.  On PostgreSQL a
- * statement is an exchange with the server, and not worth that. */
+ * key lies, and keys that are newer than all in the table cost no more than that. */
+static int search_gaps(struct db_conn *c, const char *column, const char *const *sorted,
+		       size_t count, struct rows_found *found, struct err *err)
+{
+	for (size_t at = 0, some, skip; at < count; at += some) {
+		if (search_skip(c, column, sorted + at, count - at, found, &skip, err))
+			return -1;
+		at += skip;
+		some = MIN(count - at, (size_t)SEARCH_MAX);
+		if (some && search_some(c, column, sorted + at, some, found, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* On PostgreSQL a statement is an exchange with the server, and takes a list. */
+static int search_lists(struct db_conn *c, const char *column, const char *const *sorted,
+			size_t count, struct rows_found *found, struct err *err)
+{
+	for (size_t at = 0, some; at < count; at += some) {
+		some = MIN(count - at, (size_t)LIST_MAX);
+		if (search_list(c, column, sorted + at, some, found, err))
+			return -1;
+	}
+	return 0;
+}
+
 static int select_by_search(struct db_conn *c, const char *column, const char *const *texts,
 			    size_t count, struct rows_found *found, struct err *err)
 {
 	cleanup_free const char **sorted = xreallocarray(NULL, count, sizeof(*sorted));
-	size_t len = 0, skip = 0;
+	size_t len = 0;
 
 	memcpy(sorted, texts, count * sizeof(*sorted));
 	for (size_t i = 1; i < count; i++)
@@ -455,16 +498,10 @@ static int select_by_search(struct db_conn *c, const char *column, const char *c
 	for (size_t i = 0; i < count; i++)
 		if (!len || strcmp(sorted[len - 1], sorted[i]))
 			sorted[len++] = sorted[i];
-	for (size_t at = 0, some; at < len; at += some) {
-		if (len > 1 && !db_is_postgres(c->db) &&
-		    search_skip(c, column, sorted + at, len - at, found, &skip, err))
-			return -1;
-		at += skip;
-		some = MIN(len - at, (size_t)SEARCH_MAX);
-		if (some && search_some(c, column, sorted + at, some, found, err))
-			return -1;
-	}
-	return 0;
+	if (db_is_postgres(c->db))
+		return search_lists(c, column, sorted, len, found, err);
+	return len == 1 ? search_some(c, column, sorted, len, found, err)
+			: search_gaps(c, column, sorted, len, found, err);
 }
 
 int db_select_in(struct db_conn *c, const struct type *t, const char *table, const char *column,
@@ -525,16 +562,18 @@ int db_insert(struct db_conn *c, const struct type *t, const char *table, const 
 	return db_insert_many(c, t, table, value, 1, err);
 }
 
-/* Rows of one statement: enough for a store that takes them all at once, few enough for the
- * processor's cache. */
-#define INSERT_ROWS 128
+/* Rows at a time.  PostgreSQL takes them as one statement, which each time costs as much as some
+ * fifty rows; SQLite one by one, and few keep to the processor's cache. */
+#define INSERT_ROWS_POSTGRES 1000
+#define INSERT_ROWS_SQLITE   128
 
 int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 		   const void *values, size_t count, struct err *err)
 {
 	const struct row_plan *p = plan_get(c->db, t);
 	const char *sql = sql_join(c, "INSERT INTO ", table, p->insert, "");
-	const size_t chunk = MIN(count, (size_t)INSERT_ROWS);
+	const size_t chunk = MIN(count, db_is_postgres(c->db) ? (size_t)INSERT_ROWS_POSTGRES :
+								(size_t)INSERT_ROWS_SQLITE);
 	struct db_value one[DB_COLUMNS_MAX];
 	cleanup_free struct db_value *many =
 		count > 1 ? xreallocarray(NULL, chunk * p->count, sizeof(*many)) : NULL;

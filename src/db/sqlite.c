@@ -288,11 +288,21 @@ static void sqlite_close(struct db *db)
 	free(s);
 }
 
+static pthread_once_t configured = PTHREAD_ONCE_INIT;
+
+/* Without its statistics of memory, which nobody asks for, SQLite takes no lock that all threads
+ * share for each piece of it.  Too late if somebody else in the process has begun: no harm. */
+static void configure(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int sqlite_open(const char *url, struct db **ret, struct err *err)
 {
 	struct sqlite_db *s = xcalloc(1, sizeof(*s));
 	struct db_conn *c;
 
+	pthread_once(&configured, configure);
 	assert(sqlite3_threadsafe());
 	db_init_(&s->db, &sqlite_store);
 	pthread_mutex_init(&s->writer, NULL);
@@ -442,6 +452,7 @@ static int bind(struct sqlite_stmt *s, const struct db_value *values,
 			rc = sqlite3_bind_blob64(s->stmt, i + 1, v->len ? v->ptr : "", v->len,
 						 lifetime);
 			break;
+		case DB_KIND_TEXTS: assert(!"a list, which SQLite has none of");
 		}
 		if (rc)
 			return fail(conn_of(s->rows.conn), rc, s->rows.sql, err);

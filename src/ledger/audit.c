@@ -160,13 +160,17 @@ static const struct {
 	{ "transfer is of no known kind or amount",
 	  "SELECT id, amount, 0 FROM transfers WHERE amount <= 0 "
 	  "OR kind NOT IN ('posted', 'pending', 'post', 'void', 'expire')" },
+	{ "transfer is on an account that is not there",
+	  "SELECT t.id, t.amount, 0 FROM transfers t LEFT JOIN accounts d ON d.id = "
+	  "t.debit_account LEFT JOIN accounts c ON c.id = t.credit_account "
+	  "WHERE d.id IS NULL OR c.id IS NULL" },
 	{ "transfer does not fit the hold that it ends",
-	  "SELECT t.id, t.amount, h.amount FROM transfers t JOIN transfers h ON h.id = "
-	  "t.pending_id "
-	  "WHERE h.kind <> 'pending' OR t.kind NOT IN ('post', 'void', 'expire') OR t.amount "
+	  "SELECT t.id, t.amount, h.amount FROM transfers t LEFT JOIN transfers h ON h.id = "
+	  "t.pending_id WHERE t.pending_id IS NOT NULL AND (h.id IS NULL "
+	  "OR h.kind <> 'pending' OR t.kind NOT IN ('post', 'void', 'expire') OR t.amount "
 	  "> h.amount "
 	  "OR (t.kind <> 'post' AND t.amount <> h.amount) "
-	  "OR t.debit_account <> h.debit_account OR t.credit_account <> h.credit_account" },
+	  "OR t.debit_account <> h.debit_account OR t.credit_account <> h.credit_account)" },
 	{ "transfer does not follow the one before it on its account",
 	  "SELECT t.id, t.debit_number, t.credit_number FROM transfers t "
 	  "LEFT JOIN transfers d ON d.id = t.debit_prev "

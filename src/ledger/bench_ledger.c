@@ -10,7 +10,7 @@
 #define START_UUSD INT64_C(1000000000)
 
 struct bench {
-	int64_t accounts, batch, number;
+	int64_t accounts, made, batch, number;
 	char (*account_ids)[ID_SIZE];
 	char (*ids)[ID_SIZE];
 	struct transfer *transfers;
@@ -31,12 +31,15 @@ static int64_t roll(struct bench *b, int64_t sides)
 	return (int64_t)((b->seed >> 33) % (uint64_t)sides);
 }
 
+/* So many in one transaction: a server has room for the locks of only so many rows. */
+#define MADE_AT_ONCE 500
+
 /* Every second account is a provider's, which has no limit. */
 static int make_accounts(struct db_conn *c, void *arg, struct err *err)
 {
 	struct bench *b = arg;
 
-	for (int64_t i = 0; i < b->accounts; i++) {
+	for (int64_t i = b->made; i < MIN(b->made + MADE_AT_ONCE, b->accounts); i++) {
 		cleanup_arena struct arena arena = { 0 };
 		enum ledger_account_kind kind = i % 2 ? ACCOUNT_PROVIDER : ACCOUNT_CUSTOMER;
 		struct account a;
@@ -95,8 +98,9 @@ static int run(struct bench *b, const char *url, double seconds, struct err *err
 		db_close(db);
 		return -1;
 	}
-	if (db_tx(c, make_accounts, b, err) < 0)
-		goto fail;
+	for (; b->made < b->accounts; b->made += MADE_AT_ONCE)
+		if (db_tx(c, make_accounts, b, err) < 0)
+			goto fail;
 	while (spent < seconds) {
 		make_batch(b);
 		start = clock_s(CLOCK_MONOTONIC);

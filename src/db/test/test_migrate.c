@@ -150,6 +150,8 @@ static void dialects(void **state)
 		  "SELECT CAST(x AS TEXT), 'BYTEA;\n', \"TEXT\"" },
 		{ "CREATE TABLE t (a TEXT) WITH (fillfactor = 60);\nB;\n", "CREATE TABLE t (a TEXT) ",
 		  "CREATE TABLE t (a TEXT COLLATE \"C\") WITH (fillfactor = 60)" },
+		{ "CREATE TABLE t (a INT) WITH (fillfactor = 60) WITHOUT ROWID;\n",
+		  "CREATE TABLE t (a INT)  WITHOUT ROWID", "CREATE TABLE t (a INT) WITH (fillfactor = 60) " },
 		{ "WITH (fillfactor", "WITH (fillfactor", "WITH (fillfactor" },
 		{ " -- only this\n\n;\n", NULL, NULL },
 		{ "A;B ;", "A;B ", "A;B " },

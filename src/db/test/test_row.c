@@ -270,7 +270,7 @@ static size_t found_of(struct test_store *s, const char *column, const char *con
 static void by_many_keys(void **state)
 {
 	static const char *const odd[] = { "a,b", "\"", "\\", "{}", "NULL", "it's", " x ", "\\\"" };
-	enum { THINGS = 300, ASKED = 2 * THINGS + 100 };
+	enum { THINGS = 600, ASKED = 2 * THINGS + 100 };
 	struct test_store *s = test_store_get(state);
 	cleanup_arena struct arena arena = { 0 };
 	const char *asked[ASKED];

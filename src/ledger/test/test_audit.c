@@ -71,6 +71,13 @@ static const struct {
 	{ "UPDATE transfers SET credit_account = (SELECT id FROM accounts WHERE name = 'fee') "
 	  "WHERE kind = 'post' AND subject = '" LEASE "';\n",
 	  "does not fit the hold" },
+	{ "UPDATE transfers SET pending_id = 'tr_gone' WHERE kind = 'post' AND subject = '" LEASE
+	  "';\n",
+	  "does not fit the hold" },
+	{ "UPDATE transfers SET debit_account = 'ac_gone' WHERE code = 'deposit';\n",
+	  "account that is not there" },
+	{ "UPDATE transfers SET credit_account = 'ac_gone' WHERE code = 'fee';\n",
+	  "account that is not there" },
 	{ "UPDATE accounts SET currency = 'TES' WHERE name = 'provider';\n",
 	  "between two currencies" },
 	{ "UPDATE leases SET state = 'ended' WHERE id = '" OTHER "';\n",
