@@ -18,17 +18,21 @@ static void end_say(struct cli *cli, size_t index, const struct workload *w)
 	strbuf_addf(&line, "%zu (%s): %s", index, w->id, workload_state_names[w->state]);
 	if (w->exit_code >= 0)
 		strbuf_addf(&line, ", exit status %" PRId64, w->exit_code);
-	if (!str_empty(w->reason_text) && !str_eq(w->reason, lease_reason_names[REASON_EXITED_WITH_ERROR]))
+	if (!str_empty(w->reason_text) &&
+	    !str_eq(w->reason, lease_reason_names[REASON_EXITED_WITH_ERROR]))
 		strbuf_addf(&line, ": %s", w->reason_text);
 	say(cli, "%s", line.buf);
 }
 
-static int end_take(struct cli *cli, size_t index, const char *id, struct sum *sum, struct err *err)
+static int end_take(struct cli *cli, size_t index, const char *id, struct sum *sum,
+		    struct err *err)
 {
 	cleanup_arena struct arena arena = { 0 };
 	struct workload w;
 
-	if (remote_call(cli, &(struct remote){ OP_workload_show, .param = id, .out = &w, .arena = &arena },
+	if (remote_call(cli,
+			&(struct remote){ OP_workload_show, .param = id, .out = &w,
+					  .arena = &arena },
 			err) < 0)
 		return -1;
 	sum->ended++;
@@ -54,7 +58,9 @@ int array_wait(struct cli *cli, const struct workload_array *array, struct err *
 		if (follow_run(cli, &(struct follow){ .workload = id }, &end, err) < 0)
 			return -1;
 		if (end == FOLLOW_DETACHED) {
-			say(cli, "Detached; they go on, from number %zu (%s): `tes ls` lists them", i, id);
+			say(cli,
+			    "Detached; they go on, from number %zu (%s): `tes ls` lists them",
+			    i, id);
 			return EXIT_DETACHED;
 		}
 		if (end_take(cli, i, id, &sum, err) < 0)
@@ -62,6 +68,7 @@ int array_wait(struct cli *cli, const struct workload_array *array, struct err *
 	}
 	money_text(sum.charged_uusd, cost);
 	if (!cli->json)
-		say(cli, "%zu of %zu succeeded, highest exit status %d, %s", sum.succeeded, sum.ended, sum.status, cost);
+		say(cli, "%zu of %zu succeeded, highest exit status %d, %s", sum.succeeded,
+		    sum.ended, sum.status, cost);
 	return sum.status;
 }

@@ -122,7 +122,8 @@ static int array_field(struct err *err)
 	if (str_eq(err->field, "count"))
 		snprintf(err->field, sizeof(err->field), "array");
 	else if (str_starts(err->field, "spec."))
-		memmove(err->field, err->field + strlen("spec."), strlen(err->field + strlen("spec.")) + 1);
+		memmove(err->field, err->field + strlen("spec."),
+			strlen(err->field + strlen("spec.")) + 1);
 	return -1;
 }
 
@@ -156,7 +157,8 @@ int job_submit(struct cli *cli, struct job *job, struct submitted *ret, struct e
 				   &(struct remote){ OP_workload_create, .in = &job->spec,
 						     .out = &ret->workload },
 				   err);
-	if (remote_call(cli, &(struct remote){ OP_array_create, .in = &array, .out = &ret->array },
+	if (remote_call(cli,
+			&(struct remote){ OP_array_create, .in = &array, .out = &ret->array },
 			err) < 0)
 		return array_field(err);
 	return 0;
@@ -202,7 +204,9 @@ static int array_submitted(struct cli *cli, const struct workload_array *array, 
 	for (size_t i = 0; i < array->ids.len; i++)
 		print("%s\n", array->ids.items[i]);
 	if (cli->tty_err)
-		say(cli, "Each costs at most %s while it runs. Output: tes logs -f ID; stop one: tes stop ID", price);
+		say(cli,
+		    "Each costs at most %s while it runs. Output: tes logs -f ID; stop one: tes stop ID",
+		    price);
 	return 0;
 }
 

@@ -194,9 +194,10 @@ TYPE_CHECK(workload_spec, workload_spec, workload_spec_check, "Something to run.
 static const struct field array_request_fields[] = {
 	FIELD_INT(struct array_request, count, 1, ARRAY_MAX, 1, FIELD_REQUIRED,
 		  "How many workloads: all of them are made, or none."),
-	FIELD_OBJECT(struct array_request, spec, &workload_spec_type, FIELD_REQUIRED,
-		     "Each one's specification, without quote. To its env is added TES_ARRAY_INDEX, from 0 to "
-		     "count - 1; its name, if it has one, is followed by '-' and that number."),
+	FIELD_OBJECT(
+		struct array_request, spec, &workload_spec_type, FIELD_REQUIRED,
+		"Each one's specification, without quote. To its env is added TES_ARRAY_INDEX, from 0 to "
+		"count - 1; its name, if it has one, is followed by '-' and that number."),
 };
 
 static int array_name_check(const struct array_request *r, struct err *err)
@@ -205,10 +206,11 @@ static int array_name_check(const struct array_request *r, struct err *err)
 
 	snprintf(last, sizeof(last), "-%" PRId64, r->count - 1);
 	if (!str_empty(r->spec->name) && strlen(r->spec->name) + strlen(last) > NAME_MAX_BYTES)
-		return err_set_field(err, "spec.name",
-				     "'%.64s' has %zu characters; with \"%s\" at its end it may have %zu",
-				     r->spec->name, strlen(r->spec->name), last,
-				     NAME_MAX_BYTES - strlen(last));
+		return err_set_field(
+			err, "spec.name",
+			"'%.64s' has %zu characters; with \"%s\" at its end it may have %zu",
+			r->spec->name, strlen(r->spec->name), last,
+			NAME_MAX_BYTES - strlen(last));
 	return 0;
 }
 
@@ -219,11 +221,13 @@ static int array_bytes_check(const struct array_request *r, struct err *err)
 
 	schema_write_secret(&workload_spec_type, r->spec, &text);
 	if ((int64_t)text.len * r->count > ARRAY_BYTES_MAX)
-		return err_set_field(err, "count",
-				     "is %" PRId64 ": so many specifications of %zu bytes are more than %d MiB; "
-				     "ask for %" PRId64 " at most, or give what is large as an input",
-				     r->count, text.len, (int)(ARRAY_BYTES_MAX >> 20),
-				     ARRAY_BYTES_MAX / (int64_t)text.len);
+		return err_set_field(
+			err, "count",
+			"is %" PRId64
+			": so many specifications of %zu bytes are more than %d MiB; "
+			"ask for %" PRId64 " at most, or give what is large as an input",
+			r->count, text.len, (int)(ARRAY_BYTES_MAX >> 20),
+			ARRAY_BYTES_MAX / (int64_t)text.len);
 	return 0;
 }
 
@@ -233,39 +237,47 @@ static int array_request_check(const void *value, struct err *err)
 	const struct workload_spec *s = r->spec;
 
 	if (!str_empty(s->quote))
-		return err_set_field(err, "spec.quote",
-				     "a quote is for one workload: leave it out, and give max_price_uusd_h");
+		return err_set_field(
+			err, "spec.quote",
+			"a quote is for one workload: leave it out, and give max_price_uusd_h");
 	if (text_map_find(&s->env, ARRAY_INDEX_VARIABLE))
 		return err_set_field(err, "spec.env",
-				     "has " ARRAY_INDEX_VARIABLE ", which each workload is given: leave it out");
+				     "has " ARRAY_INDEX_VARIABLE
+				     ", which each workload is given: leave it out");
 	if (text_map_find(&s->secrets, ARRAY_INDEX_VARIABLE))
 		return err_set_field(err, "spec.secrets",
-				     "has " ARRAY_INDEX_VARIABLE ", which each workload is given: leave it out");
+				     "has " ARRAY_INDEX_VARIABLE
+				     ", which each workload is given: leave it out");
 	if (s->env.len >= ENV_MAX)
-		return err_set_field(err, "spec.env",
-				     "has %zu entries; %d are allowed, as each workload is given one more",
-				     s->env.len, ENV_MAX - 1);
+		return err_set_field(
+			err, "spec.env",
+			"has %zu entries; %d are allowed, as each workload is given one more",
+			s->env.len, ENV_MAX - 1);
 	return array_name_check(r, err) < 0 ? -1 : array_bytes_check(r, err);
 }
-TYPE_CHECK(array_request, array_request, array_request_check, "Many workloads of one specification.");
+TYPE_CHECK(array_request, array_request, array_request_check,
+	   "Many workloads of one specification.");
 
 static const struct field workload_array_fields[] = {
 	FIELD_TEXTS(struct workload_array, ids, ARRAY_MAX, ID_LEN, FIELD_OUT,
 		    "The workloads, in the order of their numbers."),
-	FIELD_MONEY(struct workload_array, max_price_uusd_h, FIELD_OUT,
-		    "The highest price that each will ever be placed at, in millionths of a dollar "
-		    "an hour."),
+	FIELD_MONEY(
+		struct workload_array, max_price_uusd_h, FIELD_OUT,
+		"The highest price that each will ever be placed at, in millionths of a dollar "
+		"an hour."),
 };
 TYPE(workload_array, workload_array, "The workloads of an array.");
 
-void array_spec(const struct array_request *r, int64_t index, struct arena *a, struct workload_spec *ret)
+void array_spec(const struct array_request *r, int64_t index, struct arena *a,
+		struct workload_spec *ret)
 {
 	const struct text_map *env = &r->spec->env;
 	struct text_map_item *items = arena_array(a, struct text_map_item, env->len + 1);
 
 	for (size_t i = 0; i < env->len; i++)
 		items[i] = env->items[i];
-	items[env->len] = (struct text_map_item){ ARRAY_INDEX_VARIABLE, arena_printf(a, "%" PRId64, index) };
+	items[env->len] = (struct text_map_item){ ARRAY_INDEX_VARIABLE,
+						  arena_printf(a, "%" PRId64, index) };
 	*ret = *r->spec;
 	ret->env = (struct text_map){ items, env->len + 1 };
 	if (!str_empty(ret->name))

@@ -150,7 +150,8 @@ static void test_array(void **state)
 	refused("image: a\narray: many\n", "array", "'many'", "line 2");
 	refused("image: a\narray: [1, 2]\n", "array", "number of workloads", "line 2");
 	refused("image: a\narry: 3\n", "arry", "did you mean `array`?", "line 2");
-	refused("image: a\narray: 2\nenv: {TES_ARRAY_INDEX: \"1\"}\n", "env", "leave it out", "");
+	refused("image: a\narray: 2\nenv: {TES_ARRAY_INDEX: \"1\"}\n", "env", "leave it out",
+		"");
 }
 
 static int release(void **state)
@@ -162,10 +163,8 @@ static int release(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_example),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_example), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_forms),	cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_array),
 	};
 

@@ -265,11 +265,13 @@ static void test_wait_without_status(void **state)
 }
 
 #define WL_OF(n) "wl_01m84fa0f3fnarwttn33yg8ad" n
-#define END_OF(n, state, exit) \
-	"{\"id\":\"" WL_OF(n) "\",\"org_id\":\"or_01m84fa0f3fnarwttn33yg8adz\",\"state\":\"" state "\",\"exit_code\":" \
-	exit ",\"charged_uusd\":100," SPEC "}"
-#define ARRAY_MADE \
-	"{\"ids\":[\"" WL_OF("0") "\",\"" WL_OF("1") "\",\"" WL_OF("2") "\"],\"max_price_uusd_h\":500000}"
+#define END_OF(n, state, exit)                                                          \
+	"{\"id\":\"" WL_OF(                                                             \
+		n) "\",\"org_id\":\"or_01m84fa0f3fnarwttn33yg8adz\",\"state\":\"" state \
+		   "\",\"exit_code\":" exit ",\"charged_uusd\":100," SPEC "}"
+#define ARRAY_MADE                                                  \
+	"{\"ids\":[\"" WL_OF("0") "\",\"" WL_OF("1") "\",\"" WL_OF( \
+		"2") "\"],\"max_price_uusd_h\":500000}"
 
 static void test_array(void **state)
 {
@@ -294,8 +296,9 @@ static void test_array_wait(void **state)
 	static const struct step steps[] = {
 		{ { "POST /v1/arrays" }, JSON_HEAD("201 Created") ARRAY_MADE },
 		{ { "GET /v1/workloads/" WL_OF("0") "/logs?follow=true" },
-		  STREAM_HEAD EVENT("1.90", "log",
-				    "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"zero\\n\"}")
+		  STREAM_HEAD EVENT(
+			  "1.90", "log",
+			  "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"zero\\n\"}")
 			  EVENT("", "end", "{}") },
 		{ { "GET /v1/workloads/" WL_OF("0") " HTTP" },
 		  JSON_HEAD("200 OK") END_OF("0", "succeeded", "0") },
@@ -304,8 +307,9 @@ static void test_array_wait(void **state)
 		{ { "GET /v1/workloads/" WL_OF("1") " HTTP" },
 		  JSON_HEAD("200 OK") END_OF("1", "failed", "9") },
 		{ { "GET /v1/workloads/" WL_OF("2") "/logs?follow=true" },
-		  STREAM_HEAD EVENT("1.90", "log",
-				    "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"two\\n\"}")
+		  STREAM_HEAD EVENT(
+			  "1.90", "log",
+			  "{\"seq\":1,\"at_ms\":5,\"stream\":\"stdout\",\"text\":\"two\\n\"}")
 			  EVENT("", "end", "{}") },
 		{ { "GET /v1/workloads/" WL_OF("2") " HTTP" },
 		  JSON_HEAD("200 OK") END_OF("2", "failed", "3") },
@@ -317,7 +321,8 @@ static void test_array_wait(void **state)
 	assert_int_equal(o.status, 9);
 	assert_string_equal(o.out.buf, "zero\ntwo\n");
 	expect_text(o.errout.buf, "3 workloads, each at most $0.50/h\n");
-	expect_text(o.errout.buf, "1 (" WL_OF("1") "): failed, exit status 9\n2 (" WL_OF("2") "): failed, exit status 3\n");
+	expect_text(o.errout.buf, "1 (" WL_OF("1") "): failed, exit status 9\n2 (" WL_OF(
+					  "2") "): failed, exit status 3\n");
 	expect_text(o.errout.buf, "1 of 3 succeeded, highest exit status 9, $0.0003\n");
 	outcome_release(&o);
 	fake_stop(f);
@@ -329,9 +334,11 @@ static void test_array_refused(void **state)
 	static const struct {
 		const char *answer, *said;
 	} cases[] = {
-		{ JSON_HEAD("429 Too Many") "{\"code\":\"forbidden\",\"field\":\"count\",\"detail\":\"is too many\"}",
+		{ JSON_HEAD(
+			  "429 Too Many") "{\"code\":\"forbidden\",\"field\":\"count\",\"detail\":\"is too many\"}",
 		  "tes: --array: is too many" },
-		{ JSON_HEAD("422 No") "{\"code\":\"invalid\",\"field\":\"spec.max_price_uusd_h\",\"detail\":\"is not given\"}",
+		{ JSON_HEAD(
+			  "422 No") "{\"code\":\"invalid\",\"field\":\"spec.max_price_uusd_h\",\"detail\":\"is not given\"}",
 		  "tes: --max-price: is not given" },
 	};
 
