@@ -7,11 +7,13 @@ What containers did is told by the engine itself (`Watch`), not by the programs 
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import http.client
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,10 +152,22 @@ class Watch:
             while line := self.answer.readline():
                 value = json.loads(line)
                 about = value["Actor"]["Attributes"]
+                at_s = value["timeNano"] / 1e9
+                if value["Action"] == "die":
+                    at_s = self._ended_s(value["Actor"]["ID"]) or at_s
                 self.happened.append(
-                    Happened(value["timeNano"] / 1e9, value["Action"], about.get("ai.tes.lease", ""),
+                    Happened(at_s, value["Action"], about.get("ai.tes.lease", ""),
                              about.get("ai.tes.worker", ""), about.get("exitCode", ""))
                 )  # fmt: skip
+
+    def _ended_s(self, container: str) -> float | None:
+        """When its process ended: a busy engine tells of it a second late.  None: it is removed already."""
+        status, body = self.engine.call("GET", f"/containers/{container}/json")
+        at = json.loads(body)["State"]["FinishedAt"] if status == 200 else ""
+        found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", at)
+        if not found or at.startswith("0001"):
+            return None
+        return calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S")) + float(found[2] or 0)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
