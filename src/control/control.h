@@ -62,6 +62,7 @@ struct call {
 	const uint8_t *body_sha256;
 	const char *header_range, *last_event_id;
 	bool wants_stream;          /* follow=true or Accept: text/event-stream */
+	int64_t age_ms;             /* how long it has been here when the handler begins */
 	struct arena *arena;
 	/* answer: one of */
 	void *out;                  /* of op->out, zeroed, made by control_call */

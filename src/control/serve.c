@@ -143,6 +143,7 @@ static void serve_operation(struct control *c, struct db_conn *conn, struct http
 		.op = op, .arena = req->arena, .idempotency_key = http_header(req, "Idempotency-Key"),
 		.body_path = req->body_path, .body_size = req->body_size, .body_sha256 = req->body_sha256,
 		.last_event_id = http_header(req, "Last-Event-ID"),
+		.age_ms = time_monotonic_ms() - req->begun_ms,
 		.wants_stream = accept && strstr(accept, "text/event-stream"), .file_fd = -1,
 	};
 	void *in;

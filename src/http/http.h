@@ -100,6 +100,7 @@ struct http_request {
 	int64_t body_size;
 	uint8_t body_sha256[32]; /* of the body as received (any body kind) */
 	const char *peer;	 /* address, after X-Forwarded-For if trusted */
+	int64_t begun_ms;	 /* monotonic: when its head began to come */
 	const char *request_id;	 /* made by the server; also sent as X-Request-Id */
 	struct arena *arena;	 /* for the handler's values */
 };

@@ -56,6 +56,7 @@ void *exchange_begin(void *server, const char *uri, struct MHD_Connection *conne
 	ex->server = server;
 	ex->connection = connection;
 	ex->conn = conn;
+	ex->req.begun_ms = time_monotonic_ms();
 	ex->spool_fd = -1;
 	ex->res.exchange = ex;
 	ex->res.fd = -1;

@@ -99,7 +99,8 @@ static bool may_have_run(const struct step *s)
 static void change_to_accepted(struct step *s)
 {
 	struct lease *l = &s->lease;
-	int64_t since = may_have_run(s) ? l->reserved_ms : s->now_ms - s->event->delivered_ms;
+	int64_t since = may_have_run(s) ? l->reserved_ms
+					: s->now_ms - s->event->age_ms - s->event->delivered_ms;
 
 	if (l->accepted_ms)
 		return;
@@ -181,10 +182,11 @@ static void accept(struct step *s)
 	change_state(s, LEASE_PREPARING, REASON_ACCEPTED);
 }
 
-/* Takes back what meter_observe allowed for the case that it had already started. */
+/* Takes back what meter_observe allowed for the case that it had already started: but not since
+ * this was said. */
 static void not_yet(struct step *s)
 {
-	s->lease.observed_ms = 0;
+	s->lease.observed_ms = MIN(s->event->age_ms, s->now_ms - s->lease.accepted_ms);
 }
 
 static void progress(struct step *s)

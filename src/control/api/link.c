@@ -249,7 +249,7 @@ static int remind(struct control *c, struct db_conn *conn, struct lease *lease, 
 }
 
 static int observe_lease(struct control *c, struct db_conn *conn, const struct worker *w, const struct lease_observation *o,
-			 int64_t known_rev, struct arena *a, const char **ret_problem, struct err *err)
+			 int64_t known_rev, int64_t heard_ms, struct arena *a, const char **ret_problem, struct err *err)
 {
 	struct lease lease;
 	struct lease_event event;
@@ -270,6 +270,7 @@ static int observe_lease(struct control *c, struct db_conn *conn, const struct w
 		return remind(c, conn, &lease, o, known_rev, err);
 	if (!event_of(o, &event))
 		return 0;
+	event.age_ms = MAX(control_now(c) - heard_ms, 0);
 	int before = lease.state;
 
 	if (lease_transition(c, conn, &lease, &event, w->id, a, &why) < 0) {
@@ -395,6 +396,7 @@ static int observe_quietly(struct control *c, struct db_conn *conn, const struct
 struct observe_arg {
 	struct control *c;
 	struct call *call;
+	int64_t heard_ms; /* when it came: the transaction may be tried many times */
 };
 
 static int observe_tx(struct db_conn *conn, void *arg, struct err *err)
@@ -423,7 +425,7 @@ static int observe_tx(struct db_conn *conn, void *arg, struct err *err)
 	for (size_t i = 0; i < in->leases.len; i++) {
 		const char *problem;
 
-		if (observe_lease(c, conn, &w, &in->leases.items[i], in->desired_rev, call->arena, &problem, err) < 0)
+		if (observe_lease(c, conn, &w, &in->leases.items[i], in->desired_rev, x->heard_ms, call->arena, &problem, err) < 0)
 			goto out;
 		if (problem)
 			*vec_push(&problems) = problem;
@@ -446,7 +448,7 @@ int op_worker_observe(struct control *c, struct db_conn *conn, struct call *call
 {
 	const struct observation *in = call->in;
 	struct observed *out = call->out;
-	struct observe_arg arg = { c, call };
+	struct observe_arg arg = { c, call, control_now(c) - call->age_ms };
 	bool done;
 
 	if (observe_quietly(c, conn, call, &done, out, err) < 0 || (!done && db_tx(conn, observe_tx, &arg, err) < 0))

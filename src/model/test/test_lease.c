@@ -526,6 +526,30 @@ static void test_started_before_it_could_say_so(void **state)
 	assert_int_equal(c.lease.observed_ms, T0 + 4 * SECOND_MS - l.reserved_ms);
 }
 
+/* Its word that nothing runs yet waits for the store; meanwhile it starts and ends. */
+static void test_not_yet_counts_from_when_it_was_said(void **state)
+{
+	struct lease l = lease_in(LEASE_RESERVED);
+	struct lease_event e = { .kind = LEASE_EVENT_PROGRESS,
+				 .generation = 3,
+				 .phase = "preparing",
+				 .age_ms = 2 * SECOND_MS };
+	struct lease_change c = apply(&l, &e, T0 + 6 * SECOND_MS);
+
+	assert_true(c.lease.accepted_ms == T0 + 4 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, 2 * SECOND_MS);
+	e.age_ms = SECOND_MS;
+	c = apply(&c.lease, &e, T0 + 8 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, SECOND_MS);
+	/* Never more than since it was accepted. */
+	e.age_ms = HOUR_MS;
+	c = apply(&c.lease, &e, T0 + 8 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, 4 * SECOND_MS);
+	e.age_ms = 0;
+	c = apply(&c.lease, &e, T0 + 9 * SECOND_MS);
+	assert_int_equal(c.lease.observed_ms, 0);
+}
+
 static void test_worker_lost(void **state)
 {
 	for (int from = LEASE_RESERVED; from < LEASE_ENDED; from++) {
@@ -597,6 +621,7 @@ int main(void)
 		cmocka_unit_test(test_preparation_times_out),
 		cmocka_unit_test(test_never_ready),
 		cmocka_unit_test(test_started_before_it_could_say_so),
+		cmocka_unit_test(test_not_yet_counts_from_when_it_was_said),
 		cmocka_unit_test(test_worker_lost),
 		cmocka_unit_test(test_max_duration),
 		cmocka_unit_test(test_silence_ends_every_lease),
