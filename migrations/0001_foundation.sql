@@ -288,11 +288,12 @@ SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_pri
 	lease_id, worker_id, updated_ms
 FROM workloads;
 
--- The guard against leasing a device twice: one row while a lease, of that worker, holds it.
+-- The guard against leasing a device twice: one row while a lease, of that worker, holds it.  The lease was made in the
+-- same transaction (control/reserve.c).
 CREATE TABLE device_claims (
 	worker_id TEXT NOT NULL,
 	device_uuid TEXT NOT NULL,
-	lease_id TEXT NOT NULL REFERENCES leases (id),
+	lease_id TEXT NOT NULL,
 	PRIMARY KEY (worker_id, device_uuid)
 );
 
@@ -380,9 +381,9 @@ CREATE UNIQUE INDEX accounts_of_network ON accounts (name, currency) WHERE org_i
 -- Never updated, never deleted.  The transfers of an account are a chain: each has a number on either side, and names the
 -- one before it there; the account names the newest.  So a transfer is written at the end of the table and nowhere else,
 -- where an index by account would touch a page of its own for each side; and one that is missing is noticed.
--- Whoever writes a transfer has in the same transaction read the hold that it ends and updated both accounts, and counted
--- them (ledger/post.c): a foreign key would search for each again, and on PostgreSQL write a lock into its row.  The audit
--- looks for a transfer without.
+-- Whoever writes a transfer has in the same transaction read the hold that it ends, and made both accounts or updated and
+-- counted them (ledger/post.c): a foreign key would search for each again, and on PostgreSQL write a lock into its row.
+-- The audit looks for a transfer without.
 CREATE TABLE transfers (
 	id TEXT NOT NULL PRIMARY KEY,
 	debit_account TEXT NOT NULL,

@@ -115,8 +115,7 @@ static struct account account_make(const struct account_spec *spec, const char *
 				 .debits_must_not_exceed_credits = limited };
 }
 
-static int accounts_insert(struct db_conn *c, const struct account *made, size_t len,
-			   struct err *err)
+int accounts_insert(struct db_conn *c, const struct account *made, size_t len, struct err *err)
 {
 	if (!len || db_insert_many(c, &account_type, "accounts", made, len, err) == 0)
 		return 0;
@@ -130,7 +129,8 @@ static int accounts_insert(struct db_conn *c, const struct account *made, size_t
 }
 
 int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t count,
-		    int64_t now_ms, struct arena *arena, struct account *ret, struct err *err)
+		    int64_t now_ms, struct arena *arena, struct account *ret, bool *ret_are_new,
+		    struct err *err)
 {
 	const char **ids = arena_array(arena, const char *, count);
 	struct account *there, *made = arena_array(arena, struct account, count);
@@ -147,9 +147,16 @@ int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t 
 		return -1;
 	if (len)
 		qsort(there, len, sizeof(*there), by_id);
-	for (size_t i = 0; i < count; i++)
-		if (!account_find(there, len, ids[i]))
-			made[made_len++] = account_make(&specs[i], ids[i], now_ms, arena);
+	for (size_t i = 0; i < count; i++) {
+		const struct account *a = account_find(there, len, ids[i]);
+		bool later = !a && ret_are_new && specs[i].kind == ACCOUNT_ESCROW;
+
+		ret[i] = a ? *a : account_make(&specs[i], ids[i], now_ms, arena);
+		if (ret_are_new)
+			ret_are_new[i] = later;
+		if (!a && !later)
+			made[made_len++] = ret[i];
+	}
 	if (made_len)
 		qsort(made, made_len, sizeof(*made), by_id);
 	for (size_t i = 1, kept = made_len ? 1 : 0, all = made_len; i < all; i++) {
@@ -157,14 +164,7 @@ int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t 
 			made[kept++] = made[i];
 		made_len = kept;
 	}
-	if (accounts_insert(c, made, made_len, err) < 0)
-		return -1;
-	for (size_t i = 0; i < count; i++) {
-		const struct account *a = account_find(there, len, ids[i]);
-
-		ret[i] = a ? *a : *account_find(made, made_len, ids[i]);
-	}
-	return 0;
+	return accounts_insert(c, made, made_len, err);
 }
 
 int ledger_account(struct db_conn *c, enum ledger_account_kind kind, const char *org_id,
@@ -174,7 +174,7 @@ int ledger_account(struct db_conn *c, enum ledger_account_kind kind, const char 
 	const struct account_spec spec = { kind, org_id, subject };
 	struct account a;
 
-	if (accounts_ensure(c, &spec, 1, now_ms, arena, &a, err) < 0)
+	if (accounts_ensure(c, &spec, 1, now_ms, arena, &a, NULL, err) < 0)
 		return -1;
 	*ret = a;
 	return 0;

@@ -58,6 +58,7 @@ struct holding {
 	bool *done;		  /* made before */
 	struct transfer **old;	  /* what it replaces, if open */
 	struct account *accounts; /* customer and escrow of each */
+	bool *are_new;		  /* of `accounts`: made when they are posted to */
 	struct transfer *transfers;
 	size_t transfer_len;
 	struct transfer *replaced; /* those of `old` that are released */
@@ -166,7 +167,9 @@ static int load_accounts(struct holding *h, struct err *err)
 							  h->requests[i].subject };
 	}
 	h->accounts = arena_array(h->arena, struct account, 2 * h->len);
-	return accounts_ensure(h->c, specs, 2 * h->len, h->now_ms, h->arena, h->accounts, err);
+	h->are_new = arena_array(h->arena, bool, 2 * h->len);
+	return accounts_ensure(h->c, specs, 2 * h->len, h->now_ms, h->arena, h->accounts,
+			       h->are_new, err);
 }
 
 /* First come, first served: what is held for one request is not there for the next. */
@@ -237,6 +240,7 @@ static int hold_all(struct holding *h, struct err *err)
 	plan(h);
 	known.accounts = h->accounts;
 	known.account_count = 2 * h->len;
+	known.are_new = h->are_new;
 	known.holds = h->replaced;
 	known.hold_count = h->replaced_len;
 	return post_known(h->c, h->transfers, h->transfer_len, &known, h->now_ms, err);
@@ -316,7 +320,7 @@ int ledger_deposit(struct db_conn *c, const char *org_id, const char *id, int64_
 			      .amount = amount,
 			      .text = text };
 
-	if (accounts_ensure(c, specs, 2, now_ms, &arena, accounts, err) < 0)
+	if (accounts_ensure(c, specs, 2, now_ms, &arena, accounts, NULL, err) < 0)
 		return -1;
 	t.debit_account = accounts[0].id;
 	t.credit_account = accounts[1].id;

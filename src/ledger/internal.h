@@ -11,9 +11,14 @@ struct account_spec {
 	enum ledger_account_kind kind;
 	const char *org_id, *subject;
 };
-/* Finds or makes several accounts at once, in few statements; ret has their count. */
+/* Finds or makes several accounts at once, in few statements; ret has their count.  ret_are_new:
+ * escrows that are not there are left to the posting that has them in struct known; NULL: all are
+ * made at once. */
 int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t count,
-		    int64_t now_ms, struct arena *arena, struct account *ret,
+		    int64_t now_ms, struct arena *arena, struct account *ret, bool *ret_are_new,
+		    struct err *err) must_check;
+/* Of accounts that were not there a moment ago. */
+int accounts_insert(struct db_conn *c, const struct account *made, size_t len,
 		    struct err *err) must_check;
 const struct account *account_find(const struct account *sorted, size_t len, const char *id);
 
@@ -31,6 +36,7 @@ int hold_get(struct db_conn *c, const char *id, struct arena *arena, struct hold
 struct known {
 	const struct account *accounts; /* in any order, may repeat; others are read */
 	size_t account_count;
+	const bool *are_new; /* those that are made with their first transfers; NULL: none */
 	const struct transfer
 		*holds; /* pending and open; if any, then all that the transfers end */
 	size_t hold_count;

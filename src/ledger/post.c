@@ -7,6 +7,7 @@
 struct touched {
 	const char *id;
 	struct account account; /* as it was read */
+	bool is_new;		/* was not there, and is made here */
 	int64_t transfers; /* how many of the call */
 	const char *last_transfer;
 	int64_t debits_pending, debits_posted, credits_pending, credits_posted;
@@ -342,8 +343,10 @@ static int load_accounts(struct posting *p, struct err *err)
 	for (size_t i = 0; i < p->known->account_count; i++) {
 		struct touched *t = touched_find(p, p->known->accounts[i].id);
 
-		if (t)
-			t->account = p->known->accounts[i];
+		if (!t)
+			continue;
+		t->account = p->known->accounts[i];
+		t->is_new = p->known->are_new && p->known->are_new[i];
 	}
 	ids = arena_array(&p->arena, const char *, p->account_count);
 	for (size_t i = 0; i < p->account_count; i++)
@@ -453,6 +456,31 @@ static int check_limits(const struct touched *t, struct err *err)
 
 /* ---- writing ---- */
 
+/* With all that they have at first. */
+static int make_accounts(struct posting *p, size_t *ret_made, struct err *err)
+{
+	struct account *made = arena_array(&p->arena, struct account, p->account_count);
+	size_t len = 0;
+
+	for (size_t i = 0; i < p->account_count; i++) {
+		const struct touched *t = &p->accounts[i];
+		struct account *a = &made[len];
+
+		if (!t->is_new)
+			continue;
+		len++;
+		*a = t->account;
+		a->debits_pending = t->debits_pending;
+		a->debits_posted = t->debits_posted;
+		a->credits_pending = t->credits_pending;
+		a->credits_posted = t->credits_posted;
+		a->transfers = t->transfers;
+		a->last_transfer = t->last_transfer;
+	}
+	*ret_made = len;
+	return accounts_insert(p->c, made, len, err);
+}
+
 static int write_accounts(struct posting *p, struct err *err)
 {
 	static const char sql[] =
@@ -470,10 +498,16 @@ static int write_accounts(struct posting *p, struct err *err)
 				arena_array(&p->arena, struct db_value, COLUMNS * p->account_count),
 			*v = values;
 	int64_t changed;
+	size_t made, there;
 
+	if (make_accounts(p, &made, err) < 0)
+		return -1;
+	there = p->account_count - made;
 	for (size_t i = 0; i < p->account_count; i++) {
 		const struct touched *t = &p->accounts[i];
 
+		if (t->is_new)
+			continue;
 		*v++ = DB_TEXT(t->id);
 		*v++ = DB_INT(t->debits_pending);
 		*v++ = DB_INT(t->debits_posted);
@@ -483,10 +517,10 @@ static int write_accounts(struct posting *p, struct err *err)
 		*v++ = DB_TEXT(t->last_transfer);
 		*v++ = DB_INT(t->account.transfers);
 	}
-	if (db_exec_batch(p->c, sql, values, COLUMNS, p->account_count, &changed, err) < 0)
+	if (db_exec_batch(p->c, sql, values, COLUMNS, there, &changed, err) < 0)
 		return -1;
 	/* Isolation keeps what was read; if not, the whole transaction starts again. */
-	if (changed != (int64_t)p->account_count)
+	if (changed != (int64_t)there)
 		return err_set(err, ERR_RETRY, "an account changed while it was posted to");
 	return 0;
 }

@@ -26,7 +26,7 @@ static int load(struct settling *s, struct err *err)
 	};
 	struct account accounts[4];
 
-	if (accounts_ensure(s->c, specs, 4, s->now_ms, s->arena, accounts, err) < 0)
+	if (accounts_ensure(s->c, specs, 4, s->now_ms, s->arena, accounts, NULL, err) < 0)
 		return -1;
 	s->customer = accounts[0];
 	s->escrow = accounts[1];

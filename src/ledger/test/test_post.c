@@ -385,6 +385,14 @@ static void test_hold_many(void **state)
 	assert_account(s, ACCOUNT_CUSTOMER, ORG_B, NULL, 1000, 1000);
 	for (size_t i = 1; i < N; i++)
 		assert_int_equal(r[i].ret_missing, i > 100 ? 20 : 0);
+	/* An escrow is made with its first hold in it, and not without. */
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM accounts WHERE name LIKE "
+					   "'escrow:thing-%' AND transfers = 1 AND "
+					   "credits_pending = 20 AND last_transfer IS NOT NULL"),
+			 100);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM accounts WHERE name LIKE "
+					   "'escrow:thing-%'"),
+			 100);
 	r[0].amount = 1; /* the others are there, so only those that were refused are tried */
 	DO(s, .fn = call_hold_many, .requests = r, .len = N);
 	assert_int_equal(r[0].ret_missing, 1);
