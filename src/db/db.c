@@ -3,6 +3,7 @@
 
 #include "../codec/codec.h"
 
+#include <pthread.h>
 #include <time.h>
 
 static const struct db_store *store_find(const char *url)
@@ -165,7 +166,7 @@ bool backoff_wait(struct backoff *b, bool lost)
 
 	uint32_t chance;
 	random_system.fill(random_system.arg, &chance, sizeof(chance));
-	int64_t top_us = INT64_C(1000) << MIN(b->attempt - 2, lost ? 8 : 5);
+	int64_t top_us = INT64_C(1000) << MIN(b->attempt - 2, lost ? 8 : 6);
 	int64_t wait_us = top_us / 2 + chance % (top_us / 2);
 	const struct timespec ts = { .tv_sec = wait_us / 1000000,
 				     .tv_nsec = wait_us % 1000000 * 1000 };
@@ -235,19 +236,42 @@ static int tx_run_once(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void 
 	return r;
 }
 
-int tx_run_retrying(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void *arg,
-		    struct err *err)
-{
-	struct backoff backoff = { 0 };
-	assert(c->mode == TX_NONE && c->open_rows == 0);
+/* Where many threads of this process want the same rows, each spoils the others' attempts, and
+ * the slow ones would never come through.  Those that failed a few times go one after the other:
+ * against fresh ones alone a transaction soon succeeds. */
+#define QUEUE_AFTER 3
+static pthread_mutex_t contended = PTHREAD_MUTEX_INITIALIZER;
 
+static int tx_retry(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void *arg,
+		    struct backoff *backoff, bool *ret_queued, struct err *err)
+{
 	while (tx_run_once(c, mode, fn, arg, err)) {
 		hooks_finish(c, false);
 		if (err->code != ERR_RETRY)
 			return -1;
-		if (!backoff_wait(&backoff, c->lost))
-			return backoff_give_up(&backoff, err);
+		if (!backoff_wait(backoff, c->lost))
+			return backoff_give_up(backoff, err);
+		if (backoff->attempt == QUEUE_AFTER && mode == TX_WRITE && !c->lost) {
+			pthread_mutex_lock(&contended);
+			*ret_queued = true;
+		}
 	}
+	return 0;
+}
+
+int tx_run_retrying(struct db_conn *c, enum tx_mode mode, db_tx_fn *fn, void *arg,
+		    struct err *err)
+{
+	struct backoff backoff = { 0 };
+	bool queued = false;
+	int r;
+
+	assert(c->mode == TX_NONE && c->open_rows == 0);
+	r = tx_retry(c, mode, fn, arg, &backoff, &queued, err);
+	if (queued)
+		pthread_mutex_unlock(&contended);
+	if (r)
+		return -1;
 	if (backoff.attempt)
 		err_clear(err);
 	hooks_finish(c, true);

@@ -264,6 +264,54 @@ static int read_twice(struct db_conn *c, void *arg, struct err *err)
 	return get(c, "a", &s->after, err);
 }
 
+/* Reads, lets others come between, and writes what follows from it. */
+static int increment_slowly(struct db_conn *c, void *arg, struct err *err)
+{
+	const struct timespec between = { .tv_nsec = 3000000 };
+	int64_t n;
+
+	if (db_query_int(c, "SELECT n FROM counter WHERE id = 'a'", DB_NO_ARGS, -1, &n, err))
+		return -1;
+	nanosleep(&between, NULL);
+	return db_exec(c, "UPDATE counter SET n = $1 WHERE id = 'a'", DB_ARGS(DB_INT(n + 1)), NULL, err);
+}
+
+#define CONTENDERS 12
+#define CONTENDED_TIMES 10
+
+static void *contend(void *arg)
+{
+	struct err err;
+
+	for (int i = 0; i < CONTENDED_TIMES; i++)
+		if (db_tx(arg, increment_slowly, NULL, &err))
+			return "failed";
+	return NULL;
+}
+
+/* All of them come through, each once. */
+static void contention(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	struct db_conn *conns[CONTENDERS];
+	pthread_t threads[CONTENDERS];
+	struct err err;
+
+	test_store_run(s, tables);
+	for (int i = 0; i < CONTENDERS; i++) {
+		assert_ok(db_conn_open(s->db, &conns[i], &err));
+		assert_int_equal(pthread_create(&threads[i], NULL, contend, conns[i]), 0);
+	}
+	for (int i = 0; i < CONTENDERS; i++) {
+		void *failed;
+
+		pthread_join(threads[i], &failed);
+		assert_null(failed);
+		db_conn_close(conns[i]);
+	}
+	assert_int_equal(value(s, "a"), CONTENDERS * CONTENDED_TIMES);
+}
+
 static void read_is_a_snapshot(void **state)
 {
 	struct test_store *s = test_store_get(state);
@@ -656,6 +704,7 @@ int main(void)
 		TEST_ON("postgres", serialization_failure_runs_again),
 		TEST_BOTH(retry_on_request),
 		TEST_BOTH(failure_rolls_back),
+		TEST_BOTH(contention),
 		TEST_BOTH(read_is_a_snapshot),
 		TEST_BOTH(read_of_one_statement),
 		TEST_BOTH(hooks_run_after_commit),
