@@ -122,11 +122,14 @@ engine_leave() {
 	engine_forget_bridge
 }
 
+# Not by /sys, which may be that of another network namespace.
+engine_bridge_is() { ip link show dev "$1" >/dev/null 2>&1; }
+
 # What engine_network made, and only that: another run may have a bridge beside ours.
 engine_forget_bridge() {
 	local bridge
 	bridge=$(cat "$engine_run_dir/bridge" 2>/dev/null) || return 0
-	[ ! -e "/sys/class/net/$bridge" ] || as_root ip link del "$bridge"
+	! engine_bridge_is "$bridge" || as_root ip link del "$bridge"
 	engine_forget_rules filter "$bridge"
 	engine_forget_rules nat "$bridge"
 	as_root rm -f "$engine_run_dir/bridge"
@@ -189,7 +192,7 @@ engine_network() {
 	engine_forget_bridge # of a run that was killed
 	for number in 0 1 2 3 4 5 6 7 8 9; do
 		bridge=tes-engine$number
-		[ -e "/sys/class/net/$bridge" ] || break
+		engine_bridge_is "$bridge" || break
 	done
 	for third in $(seq 30 60); do
 		if ! ip -4 route | grep -q "^172\.$third\." && ! ip -4 addr | grep -q "inet 172\.$third\."; then

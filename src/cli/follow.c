@@ -165,7 +165,7 @@ static void say_end(struct cli *cli, const struct workload *w)
 	strbuf_addf(&line, ", %s", cost);
 	/* An exit status says it all, unless something else brought it about. */
 	if (w->state != WORKLOAD_SUCCEEDED && !str_empty(w->reason_text) &&
-	    !str_eq(w->reason, lease_reason_names[REASON_EXITED_WITH_ERROR]))
+	    !str_eq(w->reason_text, lease_reason_text(REASON_EXITED_WITH_ERROR)))
 		strbuf_addf(&line, ": %s", w->reason_text);
 	say(cli, "%s", line.buf);
 	if (w->spec && w->spec->outputs.len && w->state == WORKLOAD_SUCCEEDED)
