@@ -204,7 +204,7 @@ static void act_start(struct lease_run *l)
 	/* Written before: a container that is gone when we come back may have run, and does not
 	 * run a second time.  The first that is written of a lease: before this nothing has
 	 * happened that may not happen again.  A container that was made is found again by its
-	 * name, or removed as nobody's. */
+	 * name, and removed. */
 	pthread_mutex_lock(&l->lock);
 	l->j.started = true;
 	pthread_mutex_unlock(&l->lock);

@@ -109,6 +109,9 @@ static bool desire_locked(struct agent *w, const struct desired_lease *d, bool o
 	/* Should its journal have been lost, numbers of receipts go on above those that were
 	 * used: there is less than one a second. */
 	l->receipt_next = MAX((now_ms_get() - id_time_ms(d->lease)) / SECOND_MS, 0);
+	/* A process before this one may have made a container of it, of which nothing is written
+	 * until it is started. */
+	l->j.created = !w->synced;
 	if (d->desired == DESIRE_STOP)
 		mark_not_here(l, OBSERVED_GONE); /* said until the server has heard it */
 	lease_start(w, l);

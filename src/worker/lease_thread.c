@@ -115,8 +115,10 @@ static int status_get(struct lease_run *l, struct container_status *ret, struct 
 	if (runtime_status(agent_runtime(l->w), l->id, ret, err) < 0)
 		return -1;
 	if (ret->state != CONTAINER_ABSENT && l->j.desired &&
-	    ret->generation != l->j.desired->generation) {
-		/* Of an attempt that is over: not this lease's. */
+	    (ret->generation != l->j.desired->generation ||
+	     (ret->state == CONTAINER_CREATED && !l->j.prepared))) {
+		/* Of an attempt that is over, or of a process before this one that was about to
+		 * start it, with inputs that are gone: not this lease's. */
 		if (runtime_remove(agent_runtime(l->w), l->id, err) < 0)
 			return -1;
 		*ret = (struct container_status){ .state = CONTAINER_ABSENT };

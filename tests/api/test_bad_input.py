@@ -69,6 +69,7 @@ def valid(name: str, link: Link, token: str) -> dict[str, Any]:
         "user.login": {"email": "a@example.org", "password": "long enough"},
         "quote.create": {"resources": {"cpu_milli": 1000}},
         "workload.create": {"image": "debian:12", "resources": {"cpu_milli": 1000}, "max_price_uusd_h": 10**9},
+        "array.create": {"count": 2, "spec": {"image": "debian:12", "resources": {"cpu_milli": 1000}, "max_price_uusd_h": 10**9}},
         "key.create": {"name": "x"},
         "join_token.create": {},
         "worker.join": {"token": token, "public_key": "ab" * 32, "inventory": inventory_of()},

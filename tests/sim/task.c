@@ -104,6 +104,10 @@ static void look(struct task *t)
 
 	if (j->created && !j->removed)
 		container_status_get(t->m, t->id, &st);
+	if (st.state == CONTAINER_CREATED && !j->prepared) {
+		container_remove(t->m, t->id);
+		st = (struct container_status){ .state = CONTAINER_ABSENT };
+	}
 	live = st.state == CONTAINER_RUNNING || st.state == CONTAINER_PAUSED;
 	if (live || st.state == CONTAINER_EXITED) {
 		j->started = true;
@@ -255,6 +259,7 @@ static void desire(struct machine *m, const struct desired_lease *d, bool of_set
 	if (d->desired == DESIRE_NONE)
 		return;
 	t = task_new(m, d->lease);
+	t->j.created = !m->synced;
 	wish_known(t, d);
 	t->next = xcalloc(1, sizeof(*t->next));
 	schema_copy(&desired_lease_type, d, &t->next->arena, &t->next->d);
