@@ -27,27 +27,31 @@ static void add_duration(struct strbuf *out, int64_t seconds)
 	strbuf_adds(out, buf);
 }
 
-static void add_cpus(struct strbuf *out, int64_t milli)
+/* A number with a point, without the zeros at its end. */
+static void add_decimal(struct strbuf *out, const char *text)
 {
-	char text[24];
-	size_t len = (size_t)snprintf(text, sizeof(text), "%" PRId64 ".%03" PRId64, milli / 1000,
-				      milli % 1000);
+	size_t len = strlen(text);
 
 	while (text[len - 1] == '0')
 		len--;
 	strbuf_add(out, text, len - (text[len - 1] == '.'));
+}
+
+static void add_cpus(struct strbuf *out, int64_t milli)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRId64 ".%03" PRId64, milli / 1000, milli % 1000);
+	add_decimal(out, text);
 	strbuf_adds(out, milli == 1000 ? " cpu" : " cpus");
 }
 
 static void add_ppm(struct strbuf *out, int64_t ppm)
 {
 	char text[24];
-	size_t len = (size_t)snprintf(text, sizeof(text), "%" PRId64 ".%04" PRId64, ppm / 10000,
-				      ppm % 10000);
 
-	while (text[len - 1] == '0')
-		len--;
-	strbuf_add(out, text, len - (text[len - 1] == '.'));
+	snprintf(text, sizeof(text), "%" PRId64 ".%04" PRId64, ppm / 10000, ppm % 10000);
+	add_decimal(out, text);
 	strbuf_addc(out, '%');
 }
 

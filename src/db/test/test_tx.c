@@ -41,7 +41,7 @@ static int increment(struct db_conn *c, void *arg, struct err *err)
 
 /* ---- concurrency ------------------------------------------------------------------------- */
 
-#define THREADS 8
+#define THREADS 12
 #define ROUNDS	25
 
 struct thread {
@@ -276,40 +276,14 @@ static int increment_slowly(struct db_conn *c, void *arg, struct err *err)
 	return db_exec(c, "UPDATE counter SET n = $1 WHERE id = 'a'", DB_ARGS(DB_INT(n + 1)), NULL, err);
 }
 
-#define CONTENDERS 12
-#define CONTENDED_TIMES 10
-
-static void *contend(void *arg)
-{
-	struct err err;
-
-	for (int i = 0; i < CONTENDED_TIMES; i++)
-		if (db_tx(arg, increment_slowly, NULL, &err))
-			return "failed";
-	return NULL;
-}
-
 /* All of them come through, each once. */
 static void contention(void **state)
 {
 	struct test_store *s = test_store_get(state);
-	struct db_conn *conns[CONTENDERS];
-	pthread_t threads[CONTENDERS];
-	struct err err;
 
 	test_store_run(s, tables);
-	for (int i = 0; i < CONTENDERS; i++) {
-		assert_ok(db_conn_open(s->db, &conns[i], &err));
-		assert_int_equal(pthread_create(&threads[i], NULL, contend, conns[i]), 0);
-	}
-	for (int i = 0; i < CONTENDERS; i++) {
-		void *failed;
-
-		pthread_join(threads[i], &failed);
-		assert_null(failed);
-		db_conn_close(conns[i]);
-	}
-	assert_int_equal(value(s, "a"), CONTENDERS * CONTENDED_TIMES);
+	threads_run(s->db, NULL, increment_slowly);
+	assert_int_equal(value(s, "a"), THREADS * ROUNDS);
 }
 
 static void read_is_a_snapshot(void **state)
