@@ -151,6 +151,7 @@ static int serve(struct control *c, struct err *err)
 	log_line(LOG_INFO, "ready", "address", c->config.listen_address, "port", port, "store",
 		 db_is_postgres(c->db) ? "postgresql" : "sqlite", "version", TES_VERSION, NULL);
 	notify_service("READY=1");
+	memory_give_back();
 	do
 		sig = signals_wait();
 	while (sig == SIGHUP);

@@ -49,6 +49,13 @@ int process_run(const char *const argv[], struct slice input, size_t max, int64_
 		struct strbuf *ret_out, struct strbuf *ret_errout, int *ret_status,
 		struct err *err) must_check;
 
+/* ---- memory ---- */
+
+/* Gives the system back what only the start of the program needed: free heap, and the pages of
+ * programs and libraries that are as they are in their files, most of which only the loader has
+ * read.  They stay in the page cache; what is used again is mapped again, without reading. */
+void memory_give_back(void);
+
 /* ---- configuration ---- */
 
 /* "key = value" lines under "[section]" heads; '#' begins a comment at the start of a line or

@@ -286,6 +286,16 @@ void *engine_thread(void *arg)
 
 /* ---- care ---- */
 
+static bool is_idle(struct agent *w)
+{
+	bool ret;
+
+	pthread_mutex_lock(&w->lock);
+	ret = map_count(w->leases) == 0;
+	pthread_mutex_unlock(&w->lock);
+	return ret;
+}
+
 /* Containers of this worker that belong to no lease it has: what a crash or a lost journal left
  * behind. */
 static void orphans_remove(struct agent *w)
@@ -360,6 +370,8 @@ void *care_thread(void *arg)
 		if (time_monotonic_ms() - inventory_ms >= INVENTORY_EVERY_MS) {
 			agent_inventory_refresh(w);
 			inventory_ms = time_monotonic_ms();
+			if (is_idle(w))
+				memory_give_back();
 		}
 		care_pause(w);
 	}
