@@ -172,12 +172,15 @@ CREATE TABLE workloads (
 	charged_uusd BIGINT NOT NULL DEFAULT 0 CONSTRAINT workloads_charged CHECK (charged_uusd >= 0),
 	lease_id TEXT,
 	worker_id TEXT,
+	array_id TEXT,
+	array_index BIGINT NOT NULL DEFAULT 0,
 	updated_ms BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 60);
 -- Ids begin with the time: their order is that of creation.
 CREATE INDEX workloads_by_org ON workloads (org_id, id);
 CREATE INDEX workloads_by_name ON workloads (name, id);
 CREATE INDEX workloads_living ON workloads (org_id, id) WHERE ended_ms = 0;
+CREATE INDEX workloads_by_array ON workloads (array_id, array_index) WHERE array_id IS NOT NULL;
 CREATE INDEX workloads_removed ON workloads (removed_ms) WHERE removed_ms > 0;
 CREATE INDEX workloads_by_end ON workloads (ended_ms) WHERE ended_ms > 0;
 
@@ -285,7 +288,7 @@ SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_pri
 	charged_uusd + CASE WHEN ended_ms > 0 THEN 0 ELSE CAST(COALESCE((
 		SELECT SUM(l.billed_uusd) FROM leases l WHERE l.workload_id = workloads.id AND l.state <> 'ended'
 	), 0) AS BIGINT) END AS charged_uusd,
-	lease_id, worker_id, updated_ms
+	lease_id, worker_id, array_id, array_index, updated_ms
 FROM workloads;
 
 -- The guard against leasing a device twice: one row while a lease, of that worker, holds it.  The lease was made in the

@@ -1,5 +1,5 @@
-/* Waiting for the workloads of an array, one after the other: each stream ends with its workload, and by the time that
- * the slowest has ended the others' are short. */
+/* The workloads of an array together, and waiting for them, one after the other: each stream ends with
+ * its workload, and by the time that the slowest has ended the others' are short. */
 #include "internal.h"
 
 struct sum {
@@ -59,8 +59,8 @@ int array_wait(struct cli *cli, const struct workload_array *array, struct err *
 			return -1;
 		if (end == FOLLOW_DETACHED) {
 			say(cli,
-			    "Detached; they go on, from number %zu (%s): `tes ls` lists them",
-			    i, id);
+			    "Detached; they go on, from number %zu (%s): `tes ls --array %s` lists them",
+			    i, id, array->id);
 			return EXIT_DETACHED;
 		}
 		if (end_take(cli, i, id, &sum, err) < 0)
@@ -71,4 +71,39 @@ int array_wait(struct cli *cli, const struct workload_array *array, struct err *
 		say(cli, "%zu of %zu succeeded, highest exit status %d, %s", sum.succeeded,
 		    sum.ended, sum.status, cost);
 	return sum.status;
+}
+
+bool is_array_ref(const char *ref)
+{
+	return id_prefix_valid(ref, "ar");
+}
+
+int array_show(struct cli *cli, const char *ref, struct err *err)
+{
+	struct array_summary array;
+
+	if (remote_call(cli, &(struct remote){ OP_array_show, .param = ref, .out = &array }, err) < 0)
+		return -1;
+	if (cli->json) {
+		print_body(cli);
+		return 0;
+	}
+	record_print(cli, &array_summary_type, &array);
+	say(cli, "Its workloads: tes ls --all --array %s", array.id);
+	return 0;
+}
+
+int array_stop(struct cli *cli, const char *ref, struct err *err)
+{
+	struct array_summary array;
+
+	if (remote_call(cli, &(struct remote){ OP_array_stop, .param = ref, .out = &array }, err) < 0)
+		return -1;
+	if (cli->json)
+		print_body(cli);
+	else
+		say(cli,
+		    "%s: %" PRId64 " stopped, %" PRId64 " stopping, %" PRId64 " had ended before",
+		    array.id, array.stopped, array.stopping, array.succeeded + array.failed);
+	return 0;
 }

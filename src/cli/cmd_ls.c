@@ -18,6 +18,8 @@ int cmd_ls(struct cli *cli, const struct args *args, struct err *err)
 
 	schema_defaults(&workload_query_type, &query);
 	query.all = args_has(args, "all");
+	if (args_has(args, "array") && array_ref(cli, args_get(args, "array"), &query.array, err) < 0)
+		return -1;
 	cli->usage = true;
 	if (args_apply(args, cli_now(), &cli->arena, &query, err) < 0)
 		return -1;

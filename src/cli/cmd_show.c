@@ -16,8 +16,10 @@ int cmd_show(struct cli *cli, const struct args *args, struct err *err)
 {
 	struct workload workload;
 	struct lease_page leases;
-	const char *id;
+	const char *id = args_word(args, 0);
 
+	if (is_array_ref(id))
+		return array_show(cli, id, err);
 	if (workload_ref(cli, args, &id, err) < 0 ||
 	    remote_call(cli,
 			&(struct remote){ OP_workload_show, .param = id, .out = &workload },

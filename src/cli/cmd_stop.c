@@ -2,11 +2,13 @@
 
 int cmd_stop(struct cli *cli, const struct args *args, struct err *err)
 {
+	const char *id = args_word(args, 0);
 	struct workload workload;
 
+	if (is_array_ref(id))
+		return array_stop(cli, id, err);
 	if (remote_call(cli,
-			&(struct remote){ OP_workload_stop, .param = args_word(args, 0),
-					  .out = &workload },
+			&(struct remote){ OP_workload_stop, .param = id, .out = &workload },
 			err) < 0)
 		return -1;
 	if (cli->json)

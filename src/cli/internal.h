@@ -189,6 +189,7 @@ int workload_ref(struct cli *cli, const struct args *args, const char **ret,
 int offer_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
 int lease_ref(struct cli *cli, const char *workload, const char *ref, const char **ret,
 	      struct err *err) must_check;
+int array_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
 int key_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
 int worker_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
 int subject_ref(struct cli *cli, const char *ref, const char **ret, struct err *err) must_check;
@@ -352,6 +353,10 @@ int wait_for_end(struct cli *cli, const char *workload, struct err *err) must_ch
 int end_status(const struct workload *w);
 /* Shows the output of each in turn, then how they ended; the exit status of `--wait`.  (array.c) */
 int array_wait(struct cli *cli, const struct workload_array *array, struct err *err) must_check;
+/* An array's id or the beginning of one, which no workload's is. */
+bool is_array_ref(const char *ref);
+int array_show(struct cli *cli, const char *ref, struct err *err) must_check;
+int array_stop(struct cli *cli, const char *ref, struct err *err) must_check;
 /* A stream of `op`, begun again where it broke; fn returning 1 ends it, -1 fails with err.  Besides
  * the server's events there are STREAM_PAUSE (this is all for now: flush), STREAM_LOST, and, once,
  * if nothing came for quiet_ms (0: never), STREAM_QUIET; only then fn may call the server. */

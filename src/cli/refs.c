@@ -57,6 +57,16 @@ int lease_ref(struct cli *cli, const char *workload, const char *ref, const char
 	return pick_end(&p, "attempt", arena_printf(&cli->arena, "tes show %.64s", workload), ret, err);
 }
 
+int array_ref(struct cli *cli, const char *ref, const char **ret, struct err *err)
+{
+	struct array_summary array;
+
+	if (remote_call(cli, &(struct remote){ OP_array_show, .param = ref, .out = &array }, err) < 0)
+		return -1;
+	*ret = array.id;
+	return 0;
+}
+
 int key_ref(struct cli *cli, const char *ref, const char **ret, struct err *err)
 {
 	struct pick p = { .ref = ref, .kind = "ak" };

@@ -194,7 +194,7 @@ static int array_submitted(struct cli *cli, const struct workload_array *array, 
 
 	price_text(array->max_price_uusd_h, price);
 	if (wait) {
-		say(cli, "%zu workloads, each at most %s", array->ids.len, price);
+		say(cli, "%s: %zu workloads, each at most %s", array->id, array->ids.len, price);
 		return array_wait(cli, array, err);
 	}
 	if (cli->json) {
@@ -205,8 +205,8 @@ static int array_submitted(struct cli *cli, const struct workload_array *array, 
 		print("%s\n", array->ids.items[i]);
 	if (cli->tty_err)
 		say(cli,
-		    "Each costs at most %s while it runs. Output: tes logs -f ID; stop one: tes stop ID",
-		    price);
+		    "Each costs at most %s while it runs. Output: tes logs -f ID; how they stand: tes show %s; stop all: tes stop %s",
+		    price, array->id, array->id);
 	return 0;
 }
 

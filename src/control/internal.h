@@ -207,6 +207,8 @@ int workload_load(struct db_conn *conn, const char *org_id /* NULL: any */, cons
 int workload_show(struct db_conn *conn, const char *org_id, const char *ref, struct arena *a, struct workload *ret, struct err *err) must_check;
 int workload_set_state(struct control *c, struct db_conn *conn, struct workload *w, enum workload_state state,
 		       const char *reason, const char *text, const char *actor, struct err *err) must_check;
+/* Stops what is not at its end (api/workloads.c); w is as it stands then. */
+int workload_stop(struct control *c, struct db_conn *conn, struct workload *w, const char *actor, struct arena *a, struct err *err) must_check;
 /* The specification with its secrets is sealed apart from the row that everybody reads. */
 bool workload_spec_has_secrets(const struct workload_spec *spec);
 int workload_spec_seal(struct control *c, struct db_conn *conn, const char *workload_id, const struct workload_spec *spec, struct arena *a, struct err *err) must_check;

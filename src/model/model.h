@@ -214,8 +214,15 @@ int image_parse(const char *image, struct image_ref *ret, struct err *err) must_
 #define ARRAY_BYTES_MAX (INT64_C(16) << 20) /* of their specifications, all together */
 #define ARRAY_INDEX_VARIABLE "TES_ARRAY_INDEX"
 struct array_request { int64_t count; const struct workload_spec *spec; };
-struct workload_array { struct text_list ids; int64_t max_price_uusd_h; };
-extern const struct type array_request_type, workload_array_type;
+struct workload_array { const char *id; struct text_list ids; int64_t max_price_uusd_h; };
+/* How its workloads stand, added up; removed ones count on. */
+struct array_summary {
+	const char *id;
+	int64_t count, pending, preparing, running, paused, stopping, succeeded, failed, stopped;
+	int64_t exit_code;                   /* the highest; -1: none yet */
+	int64_t charged_uusd, created_ms, ended_ms /* of the last; 0: some live */;
+};
+extern const struct type array_request_type, workload_array_type, array_summary_type;
 /* The specification of number `index`, which borrows from the request's. */
 void array_spec(const struct array_request *r, int64_t index, struct arena *a, struct workload_spec *ret);
 
@@ -232,9 +239,11 @@ struct workload {
 	int64_t created_ms, started_ms, ended_ms, removed_ms;
 	int64_t charged_uusd;
 	const char *lease_id, *worker_id;    /* the current or last one */
+	const char *array_id;                /* NULL: of none */
+	int64_t array_index;
 	int64_t updated_ms;
 };
-struct workload_query { int state /* -1: any */; const char *name; bool all; int64_t limit; const char *cursor; };
+struct workload_query { int state /* -1: any */; const char *name, *array; bool all; int64_t limit; const char *cursor; };
 struct workload_page { LIST(struct workload) items; const char *next; };
 extern const struct type workload_type, workload_query_type, workload_page_type;
 

@@ -259,6 +259,7 @@ TYPE_CHECK(array_request, array_request, array_request_check,
 	   "Many workloads of one specification.");
 
 static const struct field workload_array_fields[] = {
+	FIELD_ID(struct workload_array, id, "ar", FIELD_OUT, "The array."),
 	FIELD_TEXTS(struct workload_array, ids, ARRAY_MAX, ID_LEN, FIELD_OUT,
 		    "The workloads, in the order of their numbers."),
 	FIELD_MONEY(
@@ -267,6 +268,29 @@ static const struct field workload_array_fields[] = {
 		"an hour."),
 };
 TYPE(workload_array, workload_array, "The workloads of an array.");
+
+#define FIELD_STATE_COUNT(member, text) \
+	FIELD_INT(struct array_summary, member, 0, ARRAY_MAX, 0, FIELD_OUT, text)
+static const struct field array_summary_fields[] = {
+	FIELD_ID(struct array_summary, id, "ar", FIELD_OUT, "The array."),
+	FIELD_STATE_COUNT(count, "Its workloads, all together."),
+	FIELD_STATE_COUNT(pending, "Those that wait for a worker."),
+	FIELD_STATE_COUNT(preparing, "Those that have one and do not run yet."),
+	FIELD_STATE_COUNT(running, "Those that run."),
+	FIELD_STATE_COUNT(paused, "Those that are out of funds."),
+	FIELD_STATE_COUNT(stopping, "Those that were told to stop."),
+	FIELD_STATE_COUNT(succeeded, "Those that ended with status 0."),
+	FIELD_STATE_COUNT(failed, "Those that ended otherwise."),
+	FIELD_STATE_COUNT(stopped, "Those that were stopped."),
+	FIELD_INT(struct array_summary, exit_code, -1, 255, -1, FIELD_OUT,
+		  "The highest exit status of those that have ended; -1: none has one."),
+	FIELD_MONEY(struct array_summary, charged_uusd, FIELD_OUT,
+		    "Charged so far for all of them, in millionths of a dollar."),
+	FIELD_TIME(struct array_summary, created_ms, FIELD_OUT, "When it was submitted."),
+	FIELD_TIME(struct array_summary, ended_ms, FIELD_OUT,
+		   "When the last of them ended; 0: some have not."),
+};
+TYPE(array_summary, array_summary, "How the workloads of an array stand.");
 
 void array_spec(const struct array_request *r, int64_t index, struct arena *a,
 		struct workload_spec *ret)
@@ -319,6 +343,9 @@ static const struct field workload_fields[] = {
 		    "Charged so far, in millionths of a dollar."),
 	FIELD_ID(struct workload, lease_id, "le", COLUMN_NULL, "The current or last lease."),
 	FIELD_ID(struct workload, worker_id, "wk", COLUMN_NULL, "The worker of that lease."),
+	FIELD_ID(struct workload, array_id, "ar", COLUMN_NULL, "The array that it is part of."),
+	FIELD_INT(struct workload, array_index, 0, ARRAY_MAX - 1, 0, COLUMN,
+		  "Its number in that array, from 0."),
 	FIELD_TIME(struct workload, updated_ms, COLUMN, "When this record last changed."),
 };
 TYPE(workload, workload, "Something that runs, or ran.");
@@ -328,6 +355,7 @@ static const struct field workload_query_fields[] = {
 		   "In this state; absent: in any."),
 	FIELD_TEXT(struct workload_query, name, 0, NAME_MAX_BYTES, FIELD_LINE,
 		   "With this name."),
+	FIELD_ID(struct workload_query, array, "ar", 0, "Of this array."),
 	FIELD_BOOL(struct workload_query, all, 0,
 		   "Also those that have ended; else only the living and the recent."),
 	FIELD_INT(struct workload_query, limit, 1, 1000, 50, 0,

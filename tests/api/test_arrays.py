@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conftest import Network
-from harness import Client, in_parallel, spec_of
+from harness import Client, in_parallel, spec_of, wait_for
 
 HOURLY = 3_600_000  # of each; ten seconds of it, the hold, are a hundredth of a dollar
 
@@ -31,6 +31,7 @@ def test_each_runs_with_its_number(net: Network) -> None:
         assert (done["state"], done["name"], done["attempts"]) == ("succeeded", f"fold-{i}", 1)
         assert done["spec"]["env"] == {"A": "1", "TES_ARRAY_INDEX": str(i)}
         assert done["spec"]["name"] == f"fold-{i}"
+    assert ids == sorted(ids), "they are listed, and placed, in the order of their numbers"
     assert net.api.balance()["held_uusd"] == 0
 
 
@@ -151,6 +152,80 @@ def test_without_a_price_that_of_the_best_offer_is_the_cap_of_all(net: Network) 
     for ident in answer["ids"]:
         assert net.api.show(ident)["max_price_uusd_h"] == answer["max_price_uusd_h"] > 0
         net.api.wait_end(ident)
+
+
+STATES = ("pending", "preparing", "running", "paused", "stopping", "succeeded", "failed", "stopped")
+
+
+def standing(api: Client, ident: str) -> dict[str, int]:
+    """How many stand in which state, of the states that some stand in."""
+    shown = api.get(f"/v1/arrays/{ident}").ok()
+    assert shown["count"] == sum(shown[state] for state in STATES), shown
+    return {state: shown[state] for state in STATES if shown[state]}
+
+
+def test_how_it_stands(net: Network) -> None:
+    answer = net.api.post("/v1/arrays", array_of(3, sim={"exit": 7, "run_s": 1.5}, max_price_uusd_h=10**10, retries=0)).ok(201)
+    array, ids = answer["id"], answer["ids"]
+    other = make(net.api, 2)
+    assert standing(net.api, array) == {"pending": 3}
+    for i, ident in enumerate(ids):
+        shown = net.api.show(ident)
+        assert (shown["array_id"], shown["array_index"]) == (array, i)
+    assert [w["id"] for w in net.api.get(f"/v1/workloads?array={array}").ok()["items"]] == ids[::-1]
+    net.api.stop(ids[1])
+    assert standing(net.api, array) == {"pending": 2, "stopped": 1}
+    assert "ended_ms" not in net.api.get(f"/v1/arrays/{array}").ok()
+    net.worker()
+    for ident in ids:
+        net.api.wait_end(ident)
+    shown = net.api.get(f"/v1/arrays/{array}").ok()
+    assert standing(net.api, array) == {"failed": 2, "stopped": 1}
+    assert shown["exit_code"] == 7
+    assert shown["charged_uusd"] == sum(net.api.show(i)["charged_uusd"] for i in ids) > 0
+    assert shown["ended_ms"] == max(net.api.show(i)["ended_ms"] for i in ids)
+    assert shown["created_ms"] == net.api.show(ids[0])["created_ms"]
+    alone = net.api.post("/v1/workloads", spec_of(max_price_uusd_h=HOURLY)).ok(201)
+    assert "array_id" not in alone and net.api.show(other[0])["array_id"] != array
+    net.api.delete(f"/v1/workloads/{ids[0]}").ok(204)
+    assert standing(net.api, array) == {"failed": 2, "stopped": 1}, "what was removed counts on"
+
+
+def test_it_is_stopped_as_a_whole(net: Network) -> None:
+    """More than one transaction takes, some of them running."""
+    net.worker()
+    answer = net.api.post("/v1/arrays", array_of(120, sim={"run_s": None}, max_price_uusd_h=10**10)).ok(201)
+    array, ids = answer["id"], answer["ids"]
+    bystander = make(net.api, 1)[0]
+    wait_for("one of them runs", lambda: net.api.get(f"/v1/arrays/{array}").ok()["running"])
+    stopped = net.api.post(f"/v1/arrays/{array}/stop").ok()
+    assert stopped["count"] == 120 == stopped["stopped"] + stopped["stopping"], stopped
+    for ident in ids:
+        assert net.api.wait_end(ident)["state"] == "stopped"
+    again = net.api.post(f"/v1/arrays/{array}/stop").ok()
+    assert again["stopped"] == 120 and again["ended_ms"] > 0, "stopping what has ended is no mistake"
+    assert net.api.show(bystander)["state"] == "pending"
+    net.api.stop(bystander)
+    assert net.api.balance()["held_uusd"] == 0
+
+
+def test_arrays_are_found_by_their_id_or_its_beginning_and_by_their_own(net: Network) -> None:
+    array = net.api.post("/v1/arrays", array_of(2)).ok(201)["id"]
+    assert net.api.get(f"/v1/arrays/{array[:-1]}").ok()["id"] == array
+    net.api.post("/v1/arrays", array_of(2)).ok(201)
+    net.api.get("/v1/arrays/ar_").problem(409, "conflict")
+    stranger = net.tesd.org("stranger", credit="10").client()
+    viewer = net.customer.client(role="viewer")
+    before = net.tesd.counts()
+    for api, ident in ((stranger, array), (net.api, "ar_" + "0" * 26), (net.api, "fold"), (net.api, "wl_" + "0" * 26)):
+        assert ident in api.get(f"/v1/arrays/{ident}").problem(404, "not_found")["detail"]
+        api.post(f"/v1/arrays/{ident}/stop").problem(404, "not_found")
+    assert stranger.get(f"/v1/workloads?all=true&array={array}").ok()["items"] == []
+    problem = net.api.get("/v1/workloads?array=fold").problem(422, "invalid")
+    assert problem["field"] == "array" and "fold" in problem["detail"], problem
+    viewer.post(f"/v1/arrays/{array}/stop").problem(403, "forbidden")
+    assert net.tesd.counts() == before
+    assert standing(net.api, array) == {"pending": 2}
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [

@@ -107,6 +107,24 @@ def test_stop_and_rm(common: Stage) -> None:
     common.check_bill(workload)
 
 
+def test_an_array_is_shown_listed_and_stopped(common: Stage) -> None:
+    loop = "trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    made = json.loads(common.cli.ok("run", *SMALL, "--array", "3", "--json", "--", "sh", "-c", loop))
+    array, ids = made["id"], made["ids"]
+    listed = common.cli.json("ls", "--array", array)["items"]
+    assert [(w["id"], w["array_index"]) for w in listed] == [(ids[i], i) for i in (2, 1, 0)]
+    wait_for("one runs", lambda: common.cli.json("show", array)["running"])
+    assert array in common.cli.ok("show", array[:-1])
+    common.cli.ok("stop", array)
+    for ident in ids:
+        assert common.wait_end(ident)["state"] == "stopped"
+    shown = common.cli.json("show", array)
+    assert (shown["count"], shown["stopped"]) == (3, 3)
+    for words in (("stop", "ar_0000"), ("show", "ar_0000"), ("ls", "--array", "fold")):
+        said = common.cli.refused(*words)
+        assert words[-1] in said and "tes show" in said, said
+
+
 def test_explain_names_what_excludes(common: Stage) -> None:
     workload = common.cli.submit("--cpus", "64", "--max-price", "100", "--", "true")
     text = common.cli.ok("explain", workload)

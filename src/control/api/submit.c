@@ -10,6 +10,7 @@ struct submission {
 	struct call *call;
 	const struct array_request *array;      /* NULL: call->in is the specification of one */
 	const struct workload_spec *asked;      /* as it came */
+	const char *array_id;
 	size_t count;
 	struct workload_spec *specs;            /* with their secrets, and with resources */
 	struct workload *workloads;
@@ -166,7 +167,23 @@ static void specs_fill(struct submission *s)
 	}
 }
 
-static void workload_begin(struct control *c, struct submission *s, size_t i)
+static int text_order(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Ids of one moment, in their order: an array is listed, and placed, in the order of its numbers. */
+static const char **ids_make(struct control *c, const char *kind, size_t len, struct arena *a)
+{
+	const char **ids = arena_array(a, const char *, len);
+
+	for (size_t i = 0; i < len; i++)
+		ids[i] = new_id(c, kind, a);
+	qsort(ids, len, sizeof(*ids), text_order);
+	return ids;
+}
+
+static void workload_begin(struct control *c, struct submission *s, size_t i, const char *id, const char *replica_id)
 {
 	struct arena *a = s->call->arena;
 	const struct workload_spec *spec = &s->specs[i];
@@ -174,13 +191,17 @@ static void workload_begin(struct control *c, struct submission *s, size_t i)
 	int64_t now = control_now(c);
 
 	*w = (struct workload){
-		.id = new_id(c, "wl", a), .org_id = s->call->caller.org_id, .spec = spec_without_secrets(spec, a),
+		.id = id, .org_id = s->call->caller.org_id, .spec = spec_without_secrets(spec, a),
 		.exit_code = -1, .created_ms = now, .updated_ms = now,
 		.reason = "submitted", .reason_text = "waiting for a worker",
 	};
+	if (s->array) {
+		w->array_id = s->array_id;
+		w->array_index = (int64_t)i;
+	}
 	w->name = spec->name ? spec->name : w->id + ID_LEN - 8;
 	s->replicas[i] = (struct replica){
-		.id = new_id(c, "rp", a), .org_id = w->org_id, .workload_id = w->id, .state = REPLICA_PENDING,
+		.id = replica_id, .org_id = w->org_id, .workload_id = w->id, .state = REPLICA_PENDING,
 		.retries_left = spec->retries, .created_ms = now, .updated_ms = now,
 	};
 }
@@ -189,6 +210,7 @@ static void array_answer(struct submission *s)
 {
 	struct workload_array *out = s->call->out;
 
+	out->id = s->array_id;
 	out->max_price_uusd_h = s->workloads[0].max_price_uusd_h;
 	out->ids.len = s->count;
 	out->ids.items = arena_array(s->call->arena, const char *, s->count);
@@ -200,6 +222,7 @@ static void array_answer(struct submission *s)
 static int prepare(struct control *c, struct db_conn *conn, struct submission *s, struct err *err)
 {
 	struct call *call = s->call;
+	const char **ids, **replica_ids;
 	struct workload *first;
 
 	if (call->idempotency_key) {
@@ -212,8 +235,12 @@ static int prepare(struct control *c, struct db_conn *conn, struct submission *s
 	s->workloads = s->array ? arena_array(call->arena, struct workload, s->count) : call->out;
 	s->replicas = arena_array(call->arena, struct replica, s->count);
 	specs_fill(s);
+	if (s->array)
+		s->array_id = new_id(c, "ar", call->arena);
+	ids = ids_make(c, "wl", s->count, call->arena);
+	replica_ids = ids_make(c, "rp", s->count, call->arena);
 	for (size_t i = 0; i < s->count; i++)
-		workload_begin(c, s, i);
+		workload_begin(c, s, i, ids[i], replica_ids[i]);
 	first = &s->workloads[0];
 	if (active_take(c, conn, first->org_id, (int64_t)s->count, err) < 0)
 		return -1;

@@ -14,11 +14,11 @@ int op_workload_list(struct control *c, struct db_conn *conn, struct call *call,
 	if (db_select(conn, &workload_type, "workloads",
 		      "WHERE org_id = $1 AND removed_ms = 0 AND ($2 = '' OR id < $2) AND ($3 = '' OR name = $3)"
 		      " AND ($4 = '' OR state = $4) AND ($5 = 1 OR ended_ms = 0 OR ended_ms > $6)"
-		      " ORDER BY id DESC LIMIT $7",
+		      " AND ($8 = '' OR array_id = $8) ORDER BY id DESC LIMIT $7",
 		      DB_ARGS(DB_TEXT(call->caller.org_id), DB_TEXT(q->cursor ? q->cursor : ""),
 			      DB_TEXT(q->name ? q->name : ""),
 			      DB_TEXT(q->state >= 0 ? workload_state_names[q->state] : ""), DB_INT(q->all),
-			      DB_INT(control_now(c) - DAY_MS), DB_INT(q->limit + 1)),
+			      DB_INT(control_now(c) - DAY_MS), DB_INT(q->limit + 1), DB_TEXT(q->array ? q->array : "")),
 		      call->arena, &items, &len, err) < 0)
 		return -1;
 	page->items.items = items;
@@ -101,29 +101,34 @@ static int replicas_end(struct control *c, struct db_conn *conn, const struct wo
 	return 0;
 }
 
-int op_workload_stop(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
+int workload_stop(struct control *c, struct db_conn *conn, struct workload *w, const char *actor, struct arena *a, struct err *err)
 {
-	struct workload *w = call->out;
-	const char *actor = caller_actor(&call->caller);
 	struct lease *leases;
 	size_t len;
 	struct lease_event event = { .kind = LEASE_EVENT_STOP, .reason = REASON_STOPPED_BY_CUSTOMER };
 
-	if (workload_of(conn, call, w, err) < 0)
-		return -1;
 	if (workload_state_is_final(w->state))
 		return 0; /* stopping what has ended is no mistake */
-	if (db_select(conn, &lease_type, "leases", "WHERE workload_id = $1 AND state <> 'ended'", DB_ARGS(DB_TEXT(w->id)),
-		      call->arena, (void **)&leases, &len, err) < 0 ||
-	    replicas_end(c, conn, w, call->arena, err) < 0)
+	if (db_select(conn, &lease_type, "leases", "WHERE workload_id = $1 AND state <> 'ended'", DB_ARGS(DB_TEXT(w->id)), a,
+		      (void **)&leases, &len, err) < 0 ||
+	    replicas_end(c, conn, w, a, err) < 0)
 		return -1;
 	if (len == 0)
 		return workload_set_state(c, conn, w, WORKLOAD_STOPPED, lease_reason_names[REASON_STOPPED_BY_CUSTOMER],
 					  lease_reason_text(REASON_STOPPED_BY_CUSTOMER), actor, err);
 	for (size_t i = 0; i < len; i++)
-		if (lease_transition(c, conn, &leases[i], &event, actor, call->arena, err) < 0)
+		if (lease_transition(c, conn, &leases[i], &event, actor, a, err) < 0)
 			return -1;
-	return workload_load(conn, w->org_id, w->id, call->arena, w, err);
+	return workload_load(conn, w->org_id, w->id, a, w, err);
+}
+
+int op_workload_stop(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
+{
+	struct workload *w = call->out;
+
+	if (workload_of(conn, call, w, err) < 0)
+		return -1;
+	return workload_stop(c, conn, w, caller_actor(&call->caller), call->arena, err);
 }
 
 int op_workload_remove(struct control *c, struct db_conn *conn, struct call *call, struct err *err)

@@ -9,6 +9,7 @@ const struct described described_types[] = {
 	D(api_key, "api_keys"),
 	D(api_key_page, NULL),
 	D(array_request, NULL),
+	D(array_summary, NULL),
 	D(balance, NULL),
 	D(bill, NULL),
 	D(bill_line, NULL),
