@@ -76,7 +76,7 @@ bool duty_passes_over(struct control *c, const char *duty, const char *id, struc
 {
 	if (err->code == ERR_UNAVAILABLE)
 		return false;
-	metrics_count(c, "duty_passed_over_total", 1);
+	metrics_count(c, NULL, "duty_passed_over_total", 1);
 	log_err(LOG_ERROR, err, "passed over, and tried again in the next round", "duty", duty, "id", id, NULL);
 	err_clear(err);
 	return true;

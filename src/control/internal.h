@@ -282,7 +282,9 @@ void serve_stop(struct control *c);
 struct metrics *metrics_new(void);
 void metrics_free(struct metrics *m);
 int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, struct err *err) must_check; /* Prometheus text format 0.0.4 */
-void metrics_count(struct control *c, const char *name, int64_t add); /* "lease_transitions_total" … */
+/* Counts "lease_transitions_total" and so on: within a transaction of conn (or NULL: there is none) once it is committed. */
+void metrics_count(struct control *c, struct db_conn *conn, const char *name, int64_t add);
+void metrics_count_label(struct control *c, struct db_conn *conn, const char *name, const char *label, const char *value, int64_t add);
 /* `tesd admin …`: argv[0] is the first word after "admin". */
 int admin_main(struct control *c, struct db_conn *conn, int argc, char **argv);
 extern const char admin_help[];

@@ -165,7 +165,7 @@ static int workload_follow(struct control *c, struct db_conn *conn, const struct
 		wake(c, conn, "duty", "scheduler");
 	}
 	if (again)
-		metrics_count(c, "retries_total", 1);
+		metrics_count(c, conn, "retries_total", 1);
 	return workload_set_state(c, conn, &w, again ? WORKLOAD_PENDING : state_after(lease),
 				  lease_reason_names[lease->reason],
 				  lease->reason_text ? lease->reason_text : lease_reason_text(lease->reason), actor, err);
@@ -197,7 +197,9 @@ static int effects_apply(struct control *c, struct db_conn *conn, struct lease *
 		    event_append(c, conn, lease->org_id, actor, lease->id, kind, lease_reason_names[lease->reason],
 				 lease->reason_text ? lease->reason_text : lease_reason_text(lease->reason), err) < 0)
 			return -1;
-		metrics_count(c, "lease_transitions_total", 1);
+		metrics_count(c, conn, "lease_transitions_total", 1);
+		if (lease->state == LEASE_ENDED)
+			metrics_count_label(c, conn, "leases_ended_total", "reason", lease_reason_names[lease->reason], 1);
 	}
 	if (effects & EFFECT_DESIRE)
 		wake(c, conn, "worker", lease->worker_id);
@@ -243,7 +245,7 @@ int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, i
 		return -1;
 	if (!last)
 		lease->funded_ms = lease_funded_by(lease, lease->billed_uusd + s.held_uusd);
-	metrics_count(c, "charged_uusd_total", s.charged_uusd);
+	metrics_count(c, conn, "charged_uusd_total", s.charged_uusd);
 	return 0;
 }
 

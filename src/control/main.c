@@ -105,7 +105,7 @@ static void *duty_run(void *arg)
 		/* What the store refused is tried again, more slowly each time. */
 		failures = MIN(failures + 1, 6);
 		next = now + (SECOND_MS << (failures - 1));
-		metrics_count(d->c, "duty_failures_total", 1);
+		metrics_count(d->c, NULL, "duty_failures_total", 1);
 		log_err(LOG_ERROR, &err, "a duty failed and will be tried again", "duty", d->duty->name, NULL);
 	}
 	return NULL;

@@ -1,9 +1,10 @@
-/* /metrics in Prometheus' text format: counters of this process, and gauges read from the store when asked. */
+/* /metrics in Prometheus' text format: counters of this process, and gauges read from the store when asked.  A store keeps
+ * what has ended for years and is asked every few seconds: gauges are of what lives, what ended is counted. */
 #include "internal.h"
 
 struct metrics {
 	pthread_mutex_t lock;
-	struct map *counters; /* name -> int64_t */
+	struct map *counters; /* name, with its label if it has one -> int64_t */
 };
 
 struct metrics *metrics_new(void)
@@ -24,27 +25,10 @@ void metrics_free(struct metrics *m)
 	free(m);
 }
 
-void metrics_count(struct control *c, const char *name, int64_t add)
-{
-	int64_t *value;
-
-	pthread_mutex_lock(&c->metrics->lock);
-	value = map_find(c->metrics->counters, name);
-	if (!value)
-		map_put(c->metrics->counters, name, value = xcalloc(1, sizeof(*value)));
-	*value += add;
-	pthread_mutex_unlock(&c->metrics->lock);
-}
-
-static void head(struct strbuf *out, const char *name, const char *type, const char *help)
-{
-	strbuf_addf(out, "# HELP tes_%s %s\n# TYPE tes_%s %s\n", name, help, name, type);
-}
-
 /* A model's name comes from a worker: what would end the label is escaped, as the format says. */
-static void labelled(struct strbuf *out, const char *name, const char *label, const char *value, int64_t number)
+static void label_add(struct strbuf *out, const char *name, const char *label, const char *value)
 {
-	strbuf_addf(out, "tes_%s{%s=\"", name, label);
+	strbuf_addf(out, "%s{%s=\"", name, label);
 	for (const char *p = value ? value : ""; *p; p++) {
 		if (*p == '\n') {
 			strbuf_adds(out, "\\n");
@@ -54,7 +38,65 @@ static void labelled(struct strbuf *out, const char *name, const char *label, co
 			strbuf_addc(out, '\\');
 		strbuf_addc(out, *p);
 	}
-	strbuf_addf(out, "\"} %" PRId64 "\n", number);
+	strbuf_adds(out, "\"}");
+}
+
+/* ---- counters -------------------------------------------------------------------------------------------------- */
+
+struct count_arg {
+	struct metrics *m;
+	int64_t add;
+	char name[128];
+};
+
+static void count_run(void *arg)
+{
+	struct count_arg *x = arg;
+	int64_t *value;
+
+	pthread_mutex_lock(&x->m->lock);
+	value = map_find(x->m->counters, x->name);
+	if (!value)
+		map_put(x->m->counters, x->name, value = xcalloc(1, sizeof(*value)));
+	*value += x->add;
+	pthread_mutex_unlock(&x->m->lock);
+}
+
+void metrics_count(struct control *c, struct db_conn *conn, const char *name, int64_t add)
+{
+	struct count_arg now = { .m = c->metrics, .add = add }, *later;
+
+	snprintf(now.name, sizeof(now.name), "%s", name);
+	if (!conn || !db_in_tx(conn)) {
+		count_run(&now);
+		return;
+	}
+	later = xcalloc(1, sizeof(*later));
+	*later = now;
+	db_after_commit(conn, count_run, free, later);
+}
+
+void metrics_count_label(struct control *c, struct db_conn *conn, const char *name, const char *label, const char *value,
+			 int64_t add)
+{
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+
+	label_add(&text, name, label, value);
+	metrics_count(c, conn, text.buf, add);
+}
+
+/* ---- the page ---------------------------------------------------------------------------------------------------- */
+
+static void head(struct strbuf *out, const char *name, const char *type, const char *help)
+{
+	strbuf_addf(out, "# HELP tes_%s %s\n# TYPE tes_%s %s\n", name, help, name, type);
+}
+
+static void labelled(struct strbuf *out, const char *name, const char *label, const char *value, int64_t number)
+{
+	strbuf_adds(out, "tes_");
+	label_add(out, name, label, value);
+	strbuf_addf(out, " %" PRId64 "\n", number);
 }
 
 /* "SELECT label, number": one line a row. */
@@ -107,18 +149,37 @@ static void server_stats(struct control *c, struct strbuf *out)
 	strbuf_addf(out, "tes_http_streams %" PRId64 "\n", s.streams);
 }
 
+static int name_order(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Those of one name, with their labels, are together, below one head. */
 static void counters(struct control *c, struct strbuf *out)
 {
+	struct map *map = c->metrics->counters;
+	VEC(const char *) names = { 0 };
+	char last[128] = "";
 	const char *name;
 	void *value;
 	size_t it = 0;
 
 	pthread_mutex_lock(&c->metrics->lock);
-	while (map_next(c->metrics->counters, &it, &name, &value)) {
-		head(out, name, "counter", "Since the start of this process.");
-		strbuf_addf(out, "tes_%s %" PRId64 "\n", name, *(int64_t *)value);
+	while (map_next(map, &it, &name, &value))
+		*vec_push(&names) = name;
+	if (names.len)
+		qsort(names.items, names.len, sizeof(*names.items), name_order);
+	for (size_t i = 0; i < names.len; i++) {
+		char base[sizeof(last)];
+
+		snprintf(base, sizeof(base), "%.*s", (int)strcspn(names.items[i], "{"), names.items[i]);
+		if (!str_eq(base, last))
+			head(out, base, "counter", "Since the start of this process.");
+		memcpy(last, base, sizeof(last));
+		strbuf_addf(out, "tes_%s %" PRId64 "\n", names.items[i], *(int64_t *)map_find(map, names.items[i]));
 	}
 	pthread_mutex_unlock(&c->metrics->lock);
+	vec_release(&names);
 }
 
 static void pool_gauges(struct control *c, struct strbuf *out)
@@ -142,14 +203,13 @@ int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, s
 	snprintf(oldest, sizeof(oldest), "SELECT COALESCE((%" PRId64 " - MIN(created_ms)) / 1000, 0) FROM replicas WHERE state = 'pending'",
 		 control_now(c));
 	if (by_label(conn, "workers", "state", "Workers by state.", "SELECT state, COUNT(*) FROM workers GROUP BY state", out, err) < 0 ||
-	    by_label(conn, "workloads", "state", "Workloads by state.", "SELECT state, COUNT(*) FROM workloads GROUP BY state", out, err) < 0 ||
-	    by_label(conn, "leases", "state", "Leases by state.", "SELECT state, COUNT(*) FROM leases GROUP BY state", out, err) < 0 ||
-	    by_label(conn, "leases_ended", "reason", "Ended leases by reason.",
-		     "SELECT reason, COUNT(*) FROM leases WHERE state = 'ended' GROUP BY reason", out, err) < 0 ||
+	    by_label(conn, "workloads", "state", "Workloads that have not ended, by state.",
+		     "SELECT state, COUNT(*) FROM workloads WHERE ended_ms = 0 GROUP BY state", out, err) < 0 ||
+	    by_label(conn, "leases", "state", "Leases that have not ended, by state.",
+		     "SELECT state, COUNT(*) FROM leases WHERE state <> 'ended' GROUP BY state", out, err) < 0 ||
 	    number(conn, "workloads_pending_oldest_seconds", "Age of the oldest workload that has no lease.", oldest, out, err) < 0 ||
 	    number(conn, "ledger_imbalance_uusd", "Sum of debits minus sum of credits, posted and pending: anything but 0 is a fault.",
 		   "SELECT COALESCE(SUM(debits_posted + debits_pending - credits_posted - credits_pending), 0) FROM accounts", out, err) < 0 ||
-	    number(conn, "ledger_transfers", "Transfers in the ledger.", "SELECT COUNT(*) FROM transfers", out, err) < 0 ||
 	    number(conn, "events_unpublished", "Committed events that are not announced yet.", "SELECT COUNT(*) FROM events WHERE seq IS NULL",
 		   out, err) < 0)
 		return -1;

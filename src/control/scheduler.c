@@ -311,7 +311,7 @@ static int commit_all(struct control *c, struct db_conn *conn, const struct deci
 			continue;
 		if (err->code != ERR_CONFLICT && err->code != ERR_FUNDS)
 			return -1;
-		metrics_count(c, "placement_conflicts_total", 1);
+		metrics_count(c, conn, "placement_conflicts_total", 1);
 		worker_dirty(c->scheduler, d[i].placement.worker_id);
 	}
 	err_clear(err);
@@ -442,7 +442,7 @@ static int page_place(struct control *c, struct db_conn *conn, int64_t now_ms, s
 				worker_dirty(s, x.decisions[i].placement.worker_id);
 	if (rc < 0)
 		return -1;
-	metrics_count(c, "placements_total", placed);
+	metrics_count(c, conn, "placements_total", placed);
 	snprintf(s->cursor, sizeof(s->cursor), "%s", x.len == max ? x.decisions[x.len - 1].replica->id : "");
 	*ret_len = x.len;
 	*ret_placed = placed;

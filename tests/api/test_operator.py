@@ -111,8 +111,11 @@ def test_pages_for_machines(net: Network) -> None:
         assert match, line
         values[match.group(1)] = float(match.group(2))
     assert values["tes_lease_transitions_total"] == 2 and values["tes_placements_total"] == 1
-    assert values['tes_leases_ended{reason="completed"}'] == 1 and values['tes_workers{state="online"}'] == 1
+    assert values['tes_leases_ended_total{reason="completed"}'] == 1 and values['tes_workers{state="online"}'] == 1
     assert values["tes_ledger_imbalance_uusd"] == 0
+    assert not any(name.startswith(("tes_workloads{", "tes_leases{")) for name in values), "of what has ended there is no gauge"
+    heads = [line for line in page.body.decode().splitlines() if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads)), heads
 
 
 @pytest.mark.settings(server__metrics_token="let-me-in")

@@ -112,7 +112,7 @@ static int evidence_add(struct control *c, struct db_conn *conn, const char *wor
 	char id[ID_SIZE];
 	int64_t lately;
 
-	metrics_count(c, "evidence_total", 1);
+	metrics_count(c, conn, "evidence_total", 1);
 	if (db_query_int(conn, "SELECT COUNT(*) FROM evidence WHERE worker_id = $1 AND at_ms > $2",
 			 DB_ARGS(DB_TEXT(worker_id), DB_INT(control_now(c) - HOUR_MS)), 0, &lately, err) < 0)
 		return -1;
