@@ -44,7 +44,7 @@ static void intent_told(struct rpc *r, const struct err *err, struct slice answe
 	(void)answer;
 	if (err) {
 		if (err->code == ERR_UNAUTHENTICATED)
-			m->session = 0;
+			process_session_refused(m, r);
 		at(sim.now_ms + 5 * SECOND_MS, intent_tell, m);
 	}
 }
