@@ -59,6 +59,7 @@ struct machine {
 	struct map *disk;	/* lease -> struct saved */
 	int64_t heard_saved_ms;
 	int intent;
+	bool blocked; /* by the operator, who may not have done it yet */
 	struct device devices[4];
 	char uuids[4][40];
 	int device_count, devices_shown;
