@@ -435,16 +435,21 @@ static int block_tx(struct db_conn *conn, void *arg, struct err *err)
 			    x->remove ? "removed" : x->block ? "blocked" : "unblocked", x->why, err);
 }
 
-/* By its id, a unique beginning of it, or its name. */
+/* By its whole id, which no name that a provider gives to another worker takes from it; else by a unique beginning of its
+ * id, or its name. */
 static int worker_find(struct args *a, const char *ref, const char **ret, struct err *err)
 {
+	static const char *const tails[] = {
+		"WHERE id = $1 AND state <> 'left'",
+		"WHERE state <> 'left' AND (name = $1 OR substr(id, 1, length($1)) = $1) ORDER BY joined_ms LIMIT 2",
+	};
 	struct worker *found;
-	size_t len;
+	size_t len = 0;
 
-	if (db_select(a->conn, &worker_type, "workers",
-		      "WHERE state <> 'left' AND (id = $1 OR name = $1 OR substr(id, 1, length($1)) = $1) ORDER BY joined_ms LIMIT 2",
-		      DB_ARGS(DB_TEXT(ref)), &a->arena, (void **)&found, &len, err) < 0)
-		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(tails) && len == 0; i++)
+		if (db_select(a->conn, &worker_type, "workers", tails[i], DB_ARGS(DB_TEXT(ref)), &a->arena, (void **)&found, &len,
+			      err) < 0)
+			return -1;
 	if (len == 0 || !*ref)
 		return err_set(err, ERR_NOT_FOUND, "there is no worker \"%.60s\"; `tesd admin worker list` lists them", ref);
 	if (len > 1)

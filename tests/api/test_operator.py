@@ -369,6 +369,13 @@ def test_workers_by_name_and_by_the_beginning_of_their_ids(net: Network) -> None
         assert done.returncode == 2 and done.stderr.startswith("tesd: "), done
 
 
+def test_no_name_stands_in_front_of_a_whole_id(net: Network) -> None:
+    """A provider who names a worker as another's id keeps nobody from blocking that other one."""
+    first = net.worker()
+    net.workers.append(SimWorker(net.tesd.url).start(net.provider.join_token(), first.worker_id))
+    assert net.tesd.admin("worker", "block", first.worker_id, "--why", "tried")["id"] == first.worker_id
+
+
 def test_lists_are_for_people_on_a_terminal_and_for_programs_elsewhere(net: Network) -> None:
     worker = net.worker()
     plain = net.tesd.run("admin", "worker", "list").stdout

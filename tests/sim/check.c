@@ -378,6 +378,7 @@ static void claims_check(void)
 /* ---- what really runs ------------------------------------------------------------------------------------------------ */
 
 #define HUSH_MS (30 * SECOND_MS) /* a stop, and the step that it waits for */
+#define EXCUSED_MS (20 * SECOND_MS)
 #define STOP_MS (75 * SECOND_MS) /* LEASE_STOP_GRACE_MS and what a stop lasts */
 
 static bool devices_shared(const struct truth *a, const struct truth *b)
@@ -392,7 +393,7 @@ static bool devices_shared(const struct truth *a, const struct truth *b)
 /* A worker that is there must have noticed by now. */
 static bool is_excused(const struct truth *t)
 {
-	return sim.now_ms - machine_down_ms(t->machine) < 20 * SECOND_MS;
+	return sim.now_ms - machine_down_ms(t->machine) < EXCUSED_MS;
 }
 
 struct pair {
@@ -463,7 +464,8 @@ static int64_t run_check(const struct truth *t)
 		int64_t left_ms = s->ended_seen_ms + STOP_MS - sim.now_ms;
 
 		quiet_ms = MIN(quiet_ms, sim.now_ms + left_ms);
-		if (left_ms < 0 && !excused && !machine_is_cut(t->machine, STOP_MS))
+		if (left_ms < 0 && !excused && !machine_is_cut(t->machine, STOP_MS) &&
+		    machine_is_told(t->machine, EXCUSED_MS))
 			broken("stopped", "%s ended %" PRId64 " ms ago, and runs", t->lease,
 			       sim.now_ms - s->ended_seen_ms);
 	}

@@ -117,7 +117,7 @@ static void lie_tell(enum lie lie)
 	}
 	note("a lie of kind %d about %s", lie, x.lease);
 	r = rpc_new(OP_worker_observe, node_of_machine(x.liar), machine_id(x.liar), true);
-	r->session = server_incarnation();
+	snprintf(r->session, sizeof(r->session), "%s", machine_session(x.liar));
 	r->done = lie_told;
 	r->arg = (void *)(uintptr_t)(lie != LIE_EXIT);
 	rpc_body(r, &observation_type, &in);

@@ -311,17 +311,21 @@ static void process_again(void *arg)
 		process_start(m);
 }
 
-void machine_kill_process(struct machine *m, const char *why)
+static void process_kill(struct machine *m, const char *why, int64_t away_ms)
 {
-	int64_t away = rng_chance(&sim.luck, 800000)
-			       ? rng_in(&sim.luck, 100, 15 * SECOND_MS)
-			       : rng_in(&sim.luck, 15 * SECOND_MS, 10 * MINUTE_MS);
-
 	if (!m->up)
 		return;
-	note("%s: worker killed (%s), away for %" PRId64 " ms", m->name, why, away);
+	note("%s: worker killed (%s), away for %" PRId64 " ms", m->name, why, away_ms);
 	process_end(m);
-	at(sim.now_ms + away, process_again, m);
+	at(sim.now_ms + away_ms, process_again, m);
+}
+
+void machine_kill_process(struct machine *m, const char *why)
+{
+	process_kill(m, why,
+		     rng_chance(&sim.luck, 800000)
+			     ? rng_in(&sim.luck, 100, 15 * SECOND_MS)
+			     : rng_in(&sim.luck, 15 * SECOND_MS, 10 * MINUTE_MS));
 }
 
 bool machine_dies(struct machine *m)
@@ -351,10 +355,39 @@ static void reboot(struct machine *m)
 		m->skew_ms = rng_in(&sim.luck, -45 * SECOND_MS, 45 * SECOND_MS);
 }
 
+/* A supervisor starts what ended, 100 ms later (systemd's and Docker's first) or 2 s (deploy/systemd). */
+static void loop_again(void *arg)
+{
+	struct machine *m = arg;
+	int64_t away_ms = rng_chance(&sim.luck, 700000) ? 100 : 2 * SECOND_MS;
+	int64_t life_ms = rng_in(&sim.luck, 1, rng_chance(&sim.luck, 500000) ? 200 : 3 * SECOND_MS);
+
+	if (sim.calm)
+		m->deaths_due = 0;
+	if (!m->deaths_due)
+		return;
+	m->deaths_due--;
+	process_kill(m, "in a crash loop", away_ms);
+	at(sim.now_ms + away_ms + life_ms, loop_again, m);
+}
+
+/* What the machine's processes send in it may come at the server in any order, if the network is slow meanwhile. */
+static void loop_begin(struct machine *m)
+{
+	if (m->deaths_due)
+		return;
+	m->deaths_due = (int)rng_in(&sim.luck, 3, 15);
+	if (strikes(FAULT_DELAY, &sim.luck, 700000))
+		net_slow(m->node, rng_in(&sim.luck, 10, 60) * SECOND_MS);
+	loop_again(m);
+}
+
 static void trouble(void *arg)
 {
 	struct machine *m = arg;
 
+	if (m->up && strikes(FAULT_LOOP, &sim.luck, 8000))
+		loop_begin(m);
 	if (m->up && strikes(FAULT_PROCESS, &sim.luck, 60000)) {
 		happened(HAPPENED_DIE_CHANCE);
 		machine_kill_process(m, "by chance");
@@ -450,9 +483,21 @@ bool machine_is_cut(int i, int64_t ms)
 	return sim.now_ms - machines[i].heard_ms > ms;
 }
 
+bool machine_is_told(int i, int64_t ms)
+{
+	const struct stream *s = machines[i].stream;
+
+	return s && s->open_ms && sim.now_ms - s->open_ms > ms && s->last_ms <= sim.now_ms;
+}
+
 const char *machine_boot(int i)
 {
 	return machines[i].boot_id;
+}
+
+const char *machine_session(int i)
+{
+	return machines[i].session;
 }
 
 const uint8_t *machine_key(int i)

@@ -59,6 +59,7 @@ struct machine {
 	struct map *disk;	/* lease -> struct saved */
 	int64_t heard_saved_ms;
 	int intent;
+	bool blocked; /* by the operator, who may not have done it yet */
 	struct device devices[4];
 	char uuids[4][40];
 	int device_count, devices_shown;
@@ -67,7 +68,7 @@ struct machine {
 	bool up;
 	unsigned epoch; /* counts processes: what was begun by an older one is dropped */
 	char boot_id[ID_SIZE];
-	unsigned session; /* the server's incarnation that knows us; 0: none */
+	char session[ID_SIZE]; /* empty: none */
 	bool session_busy;
 	int64_t offset_ms; /* of the server's clock against ours */
 	struct map *tasks; /* lease -> struct task */
@@ -79,6 +80,7 @@ struct machine {
 	char stream_mark[48];
 	bool stream_opening;
 	int64_t up_ms; /* when the process started */
+	int deaths_due; /* of a crash loop */
 };
 
 /* machine.c */
@@ -108,6 +110,8 @@ struct rpc *process_rpc(struct machine *m, int op,
 			void (*done)(struct rpc *, const struct err *, struct slice),
 			void *arg);
 void process_call(struct machine *m, struct rpc *r);
+/* The answer to r: its session has ended there. */
+void process_session_refused(struct machine *m, const struct rpc *r);
 
 /* task.c */
 void task_recover(struct machine *m, const char *lease, const struct saved *saved);

@@ -1,6 +1,7 @@
 /* The network between the nodes and the server: requests, answers and streams that are lost, doubled, late, or cut off. */
 #include "sim.h"
 
+#include "../../src/api/api.h"
 #include "../../src/schema/schema.h"
 
 #define TIMEOUT_MS (30 * SECOND_MS) /* of a call, for its caller */
@@ -9,7 +10,9 @@
 #define NOTICE_MS (50 * SECOND_MS) /* until an idle stream counts as broken (worker/stream.c) */
 
 static int64_t cut_until_ms[NODE_MAX];
+static int64_t slow_until_ms[NODE_MAX];
 static int64_t sent, arrived[NODE_MAX], answered[NODE_MAX]; /* the latest, by number */
+static unsigned opened[NODE_MAX]; /* the latest process whose session was opened */
 static VEC(struct stream *) streams; /* open or being opened */
 static unsigned stream_ids;
 
@@ -68,18 +71,31 @@ static void partition_again(void *arg)
 void net_start(void)
 {
 	memset(cut_until_ms, 0, sizeof(cut_until_ms));
+	memset(slow_until_ms, 0, sizeof(slow_until_ms));
+	memset(opened, 0, sizeof(opened));
 	at(sim.now_ms + MINUTE_MS, partition_again, NULL);
 }
 
 void net_heal(void)
 {
 	memset(cut_until_ms, 0, sizeof(cut_until_ms));
+	memset(slow_until_ms, 0, sizeof(slow_until_ms));
 }
 
-static int64_t latency(void)
+void net_slow(int node, int64_t ms)
+{
+	happened(HAPPENED_SLOW);
+	slow_until_ms[node] = MAX(slow_until_ms[node], sim.now_ms + ms);
+	note("node %d has a slow network for %" PRId64 " ms", node, ms);
+}
+
+/* Each message on its own, as on a connection of its own. */
+static int64_t latency(int node)
 {
 	int64_t ms = rng_in(&sim.net, 1, 40);
 
+	if (sim.now_ms < slow_until_ms[node])
+		ms += rng_in(&sim.net, 0, 5 * SECOND_MS);
 	if (strikes(FAULT_DELAY, &sim.net, 15000))
 		ms += rng_chance(&sim.net, 300000)
 			      ? rng_in(&sim.net, 5 * SECOND_MS, 70 * SECOND_MS)
@@ -177,7 +193,16 @@ static void reply_send(struct rpc *r, const struct err *err, struct strbuf *text
 	y->err = *err;
 	strbuf_init(&y->text);
 	strbuf_add(&y->text, text->buf, text->len);
-	at(sim.now_ms + latency(), reply_arrives, y);
+	at(sim.now_ms + latency(r->node), reply_arrives, y);
+}
+
+static void session_look(const struct rpc *r)
+{
+	if (r->op != OP_worker_session)
+		return;
+	if (r->epoch < opened[r->node])
+		happened(HAPPENED_SESSION_ORDER);
+	opened[r->node] = MAX(opened[r->node], r->epoch);
 }
 
 /* One copy of a request comes to the server. */
@@ -196,10 +221,10 @@ static void request_arrives(void *arg)
 	}
 	if (!server_is_up())
 		err_set(&err, ERR_UNAVAILABLE, "connection refused");
-	else if (r->is_worker && r->session != server_incarnation())
+	else if (r->is_worker && !server_has_session(r->session))
 		err_set(&err, ERR_UNAUTHENTICATED, "no such session");
-	else
-		(void)server_call(r, &text, &err);
+	else if (server_call(r, &text, &err) == 0)
+		session_look(r);
 	reply_send(r, &err, &text);
 	rpc_unref(r);
 }
@@ -219,7 +244,7 @@ static void request_send(struct rpc *r)
 	if (net_is_cut(r->node) || strikes(FAULT_LOSS, &sim.net, 10000))
 		return;
 	r->refs++;
-	at(sim.now_ms + latency(), request_arrives, r);
+	at(sim.now_ms + latency(r->node), request_arrives, r);
 }
 
 void net_call(struct rpc *r)
@@ -326,7 +351,7 @@ void stream_push(struct stream *s, const char *event, const char *mark, struct s
 	snprintf(f->mark, sizeof(f->mark), "%s", mark);
 	strbuf_init(&f->data);
 	strbuf_add(&f->data, data.ptr, data.len);
-	s->last_ms = MAX(sim.now_ms + latency(), s->last_ms); /* in order */
+	s->last_ms = MAX(sim.now_ms + latency(s->node), s->last_ms); /* in order */
 	at(s->last_ms, frame_arrives, f);
 }
 
@@ -347,7 +372,7 @@ static void stream_arrives(void *arg)
 		err_set(&err, ERR_TIMEOUT, "no answer");
 	else if (!server_is_up())
 		err_set(&err, ERR_UNAVAILABLE, "connection refused");
-	else if (r->is_worker && r->session != server_incarnation())
+	else if (r->is_worker && !server_has_session(r->session))
 		err_set(&err, ERR_UNAUTHENTICATED, "no such session");
 	else
 		(void)server_stream(r, o->s, &err);
@@ -380,6 +405,6 @@ struct stream *net_stream(struct rpc *r,
 	s->arg = arg;
 	r->sent_ms = sim.now_ms;
 	*o = (struct opening){ r, s };
-	at(sim.now_ms + (net_is_cut(r->node) ? TIMEOUT_MS : latency()), stream_arrives, o);
+	at(sim.now_ms + (net_is_cut(r->node) ? TIMEOUT_MS : latency(r->node)), stream_arrives, o);
 	return s;
 }

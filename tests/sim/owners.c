@@ -44,7 +44,7 @@ static void intent_told(struct rpc *r, const struct err *err, struct slice answe
 	(void)answer;
 	if (err) {
 		if (err->code == ERR_UNAUTHENTICATED)
-			m->session = 0;
+			process_session_refused(m, r);
 		at(sim.now_ms + 5 * SECOND_MS, intent_tell, m);
 	}
 }
@@ -68,29 +68,30 @@ static void intent_tell(void *arg)
 /* ---- blocking ------------------------------------------------------------------------------------------------ */
 
 struct block {
-	char worker[ID_SIZE];
+	struct machine *m;
 	bool block;
 };
 
 static void block_again(void *arg)
 {
 	struct block *b = arg;
-	const char *const block[] = { "worker", "block", b->worker, "--why", "sim" };
-	const char *const unblock[] = { "worker", "unblock", b->worker };
+	const char *const block[] = { "worker", "block", b->m->id, "--why", "sim" };
+	const char *const unblock[] = { "worker", "unblock", b->m->id };
 
 	if (operator_command(b->block ? 5 : 3, b->block ? block : unblock) != 0) {
 		at(sim.now_ms + 5 * SECOND_MS, block_again, b);
 		return;
 	}
+	b->m->blocked = b->block;
 	free(b);
 }
 
-static void block(const struct machine *m, bool on, int64_t at_ms)
+static void block(struct machine *m, bool on, int64_t at_ms)
 {
 	struct block *b = xcalloc(1, sizeof(*b));
 
-	snprintf(b->worker, sizeof(b->worker), "%s", m->id);
-	b->block = on;
+	m->blocked = true;
+	*b = (struct block){ m, on };
 	at(at_ms, block_again, b);
 }
 
@@ -197,6 +198,7 @@ void owners_calm(void)
 {
 	for (int i = 0; i < sim.o.machines; i++) {
 		intent_tell(&machines[i]);
-		block(&machines[i], false, sim.now_ms + 10);
+		if (machines[i].blocked)
+			block(&machines[i], false, sim.now_ms + 10);
 	}
 }

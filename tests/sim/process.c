@@ -47,11 +47,9 @@ struct rpc *process_rpc(struct machine *m, int op,
 	r->arg = arg;
 	r->epoch_now = &m->epoch;
 	r->epoch = m->epoch;
-	r->session = m->session;
+	snprintf(r->session, sizeof(r->session), "%s", m->session);
 	return r;
 }
-
-static void session_lost(struct machine *m);
 
 static void session_opened(struct rpc *r, const struct err *err, struct slice answer)
 {
@@ -67,8 +65,7 @@ static void session_opened(struct rpc *r, const struct err *err, struct slice an
 		broken("wire", "a session cannot be read: %s", why.text);
 		return;
 	}
-	m->session =
-		server_incarnation(); /* the answer came from this one, or the next call says that it did not */
+	snprintf(m->session, sizeof(m->session), "%s", s.id);
 	m->offset_ms = s.server_time_ms - machine_clock(m);
 	m->heartbeat_ms = s.heartbeat_ms;
 	m->inventory_due = true;
@@ -105,15 +102,22 @@ static void session_open(struct machine *m)
 	net_call(r);
 }
 
-static void session_lost(struct machine *m)
+void process_session_refused(struct machine *m, const struct rpc *r)
 {
-	m->session = 0;
-	session_open(m);
+	if (str_eq(m->session, r->session))
+		m->session[0] = '\0';
+}
+
+static void session_lost(struct machine *m, const struct rpc *r)
+{
+	process_session_refused(m, r);
+	if (!m->session[0])
+		session_open(m);
 }
 
 void process_call(struct machine *m, struct rpc *r)
 {
-	if (!m->session) {
+	if (!m->session[0]) {
 		struct err err = { 0 };
 
 		session_open(m);
@@ -221,12 +225,12 @@ static void observe_done(struct rpc *r, const struct err *err, struct slice answ
 		int64_t wait_ms = backoff(&m->observe_backoff_ms);
 
 		if (err && err->code == ERR_UNAUTHENTICATED)
-			session_lost(m);
+			session_lost(m, r);
 		if (err && err->code == ERR_CONFLICT) {
 			/* An older process's request for a session came late. */
 			wait_ms += 30 * SECOND_MS;
 			if (!is_broken(BREAK_OLD_SESSION))
-				session_lost(m);
+				session_lost(m, r);
 		}
 		observe_after(m, wait_ms);
 	} else {
@@ -358,7 +362,7 @@ static void stream_refused(struct rpc *r, const struct err *err, struct slice an
 	(void)answer;
 	m->stream = NULL;
 	if (err->code == ERR_UNAUTHENTICATED)
-		session_lost(m);
+		session_lost(m, r);
 	later(m, backoff(&m->stream_backoff_ms), stream_open);
 }
 
@@ -368,7 +372,7 @@ static void stream_open(struct machine *m)
 
 	if (m->stream)
 		return;
-	if (!m->session) {
+	if (!m->session[0]) {
 		session_open(m);
 		later(m, backoff(&m->stream_backoff_ms), stream_open);
 		return;
@@ -392,7 +396,7 @@ void process_start(struct machine *m)
 	m->up_ms = sim.now_ms;
 	m->epoch++;
 	id_make("bo", sim.now_ms, &rnd, m->boot_id);
-	m->session = 0;
+	m->session[0] = '\0';
 	m->session_busy = m->synced = m->dirty = m->observing = false;
 	m->inventory_due = true;
 	m->offset_ms = 0;

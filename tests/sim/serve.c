@@ -38,7 +38,7 @@ static void caller_fill(const struct rpc *r, struct caller *ret)
 	if (r->is_worker) {
 		ret->kind = CALLER_WORKER;
 		ret->worker_id = r->caller;
-		ret->session_id = "ss_sim";
+		ret->session_id = r->session;
 		return;
 	}
 	ret->kind = CALLER_KEY;
@@ -205,6 +205,7 @@ int server_stream(struct rpc *r, struct stream *s, struct err *err)
 	if (rc == 0) {
 		struct live *live = take_ptr(call.stream);
 
+		s->open_ms = sim.now_ms;
 		s->open_place = server.streams.len;
 		*vec_push(&server.streams) = s;
 		s->live = live;

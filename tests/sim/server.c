@@ -15,9 +15,9 @@ bool server_is_up(void)
 	return server.control && !server.crashing;
 }
 
-unsigned server_incarnation(void)
+bool server_has_session(const char *id)
 {
-	return server.incarnation;
+	return session_is_live(server.control, id);
 }
 
 struct blob_store *server_blobs(void)

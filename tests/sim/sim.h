@@ -28,6 +28,7 @@
 	F(STORE, "store", "statements and commits that the store refuses") \
 	F(RACE, "race", "requests served between two transactions of a duty") \
 	F(PROCESS, "process", "worker process killed, its containers run on") \
+	F(LOOP, "loop", "worker process that ends soon after each start, so many times in a row") \
 	F(REBOOT, "reboot", "machine restarted, its containers end") \
 	F(SKEW, "skew", "clocks of workers that are off") \
 	F(PREPARE, "prepare", "images that cannot be pulled, or not in time") \
@@ -44,11 +45,13 @@
 	H(DIE_STEP, "worker killed between two steps") \
 	H(DIE_CHANCE, "worker killed at any time") \
 	H(REQUEST_ORDER, "requests out of order") \
+	H(SESSION_ORDER, "sessions that a process asked for, opened after its successor's") \
 	H(ANSWER_ORDER, "answers out of order") \
 	H(REQUEST_OLD, "requests too late to be taken") \
 	H(ANSWER_LATE, "answers later than anybody waits") \
 	H(CUT_SHORT, "short partitions") \
-	H(CUT_LONG, "partitions of a minute and more")
+	H(CUT_LONG, "partitions of a minute and more") \
+	H(SLOW, "networks of one node that were slow for a while")
 #define BREAKS(B) \
 	B(GENERATION, "generation", "observations of another generation are believed") \
 	B(BILL_TWICE, "bill-twice", "each charge is posted twice") \
@@ -170,6 +173,7 @@ int node_of_customer(int i);
 int node_of_machine(int i);
 void net_start(void);
 bool net_is_cut(int node);
+void net_slow(int node, int64_t ms); /* for so long, each message is late, and so most are out of order */
 void net_heal(void);
 
 /* A call from a node to the server.  Exactly one of its answers, or a time-out, is told to `done`, unless the caller's
@@ -181,7 +185,7 @@ struct rpc {
 	char caller[ID_SIZE]; /* organisation or worker; empty: nobody */
 	char *params[2], *body, *key, *last_event_id, *upload;
 	size_t upload_len;
-	unsigned session; /* the server's incarnation that it belongs to; workers only */
+	char session[ID_SIZE]; /* in which it is asked; workers only */
 	void (*done)(struct rpc *r, const struct err *err, struct slice answer);
 	void *arg;
 	const unsigned *epoch_now;
@@ -210,7 +214,8 @@ struct stream {
 	void *live, *listener; /* the server's */
 	bool gone, pull_set, told;
 	int refs;
-	int64_t last_ms;
+	int64_t open_ms; /* when the server had opened it; 0: not yet */
+	int64_t last_ms; /* when the last that was pushed arrives */
 };
 /* Opens the stream of operation r->op; `r->done` tells an error only. */
 struct stream *net_stream(struct rpc *r,
@@ -229,7 +234,7 @@ struct db_conn;
 int server_start(void);
 void server_stop(void); /* at the end */
 bool server_is_up(void);
-unsigned server_incarnation(void);
+bool server_has_session(const char *id);
 /* Runs one call.  -1: `err`; an answer that a crash cut off is ERR_UNAVAILABLE. */
 int server_call(struct rpc *r, struct strbuf *answer, struct err *err);
 int server_stream(struct rpc *r, struct stream *s, struct err *err);
@@ -298,7 +303,9 @@ bool machine_is_up(int i);		/* its process */
 unsigned machine_epoch(int i);		/* counts its processes */
 int64_t machine_down_ms(int i);		/* when its process was last seen down; now, if it is */
 bool machine_is_cut(int i, int64_t ms); /* from the server, at some time in the last ms */
+bool machine_is_told(int i, int64_t ms); /* its stream has been open for ms, and nothing in it is on its way */
 const char *machine_boot(int i);
+const char *machine_session(int i); /* empty: none */
 const uint8_t *machine_key(int i); /* ed25519 secret */
 /* Leases that the process has and that have not ended there. */
 bool machine_has(int i, const char *lease);

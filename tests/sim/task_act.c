@@ -169,7 +169,7 @@ static void fetched(struct rpc *r, const struct err *err, struct slice answer)
 	char hash[SHA256_HEX_SIZE];
 
 	if (err && err->code == ERR_UNAUTHENTICATED)
-		x->m->session = 0;
+		process_session_refused(x->m, r);
 	if (t && !err) {
 		sha256_hex(answer.ptr, answer.len, hash);
 		if (!str_eq(hash, t->j.desired->inputs.items[t->inputs_got].sha256))
@@ -384,7 +384,7 @@ static void delivered(struct rpc *r, const struct err *err, struct slice answer)
 
 	(void)answer;
 	if (err && err->code == ERR_UNAUTHENTICATED)
-		x->m->session = 0;
+		process_session_refused(x->m, r);
 	if (t && !err && r->op == OP_worker_results_done) {
 		collected(t, NULL);
 	} else if (t && !err) {
@@ -483,7 +483,7 @@ struct batch {
 	char id[ID_SIZE];
 };
 
-static void batch_answered(struct task *t, const struct err *err, struct slice answer)
+static void batch_answered(struct task *t, const struct rpc *r, const struct err *err, struct slice answer)
 {
 	cleanup_arena struct arena a = { 0 };
 	struct err why = { 0 };
@@ -495,7 +495,7 @@ static void batch_answered(struct task *t, const struct err *err, struct slice a
 		t->log_seq = MAX(t->log_seq, ack.seq);
 		t->log_cut |= ack.cut;
 	} else if (err->code == ERR_UNAUTHENTICATED) {
-		t->m->session = 0;
+		process_session_refused(t->m, r);
 	} else if (err->code != ERR_UNAVAILABLE && err->code != ERR_TIMEOUT) {
 		note("%s: output of %s is refused: %s", t->m->name, t->id, err->text);
 		t->log_cut = true;
@@ -509,7 +509,7 @@ static void batch_done(struct rpc *r, const struct err *err, struct slice answer
 
 	if (t) {
 		t->log_busy = false;
-		batch_answered(t, err, answer);
+		batch_answered(t, r, err, answer);
 		if (!err)
 			task_pump(t);
 	}
