@@ -23,6 +23,11 @@ static int lease_event_tx(struct db_conn *conn, void *arg, struct err *err)
 		return -1;
 	if (lease.state == LEASE_ENDED)
 		return 0;
+	/* Of a worker with a lease each heartbeat is stored. */
+	if (x->kind == LEASE_EVENT_TICK && lease.state == LEASE_STOPPING &&
+	    db_query_int(conn, "SELECT seen_ms FROM workers WHERE id = $1", DB_ARGS(DB_TEXT(lease.worker_id)), 0, &event.heard_ms,
+			 err) < 0)
+		return -1;
 	return lease_transition(x->c, conn, &lease, &event, "faults", &arena, err);
 }
 

@@ -12,7 +12,9 @@
  * A reservation that ran out does not end at once: the worker may have taken it and not been
  * heard, and would run it beside the next attempt.  It is stopped, and ends when the worker
  * says so, when a worker that answers has had LEASE_STOP_GRACE_MS (and no longer shows it), or
- * when a silent one has used up its grace and so has ended it by itself.
+ * when a silent one has used up its grace and so has ended it by itself.  One that was not heard
+ * since the stop, or since it last showed the lease, counts as silent then: the network may
+ * call it so only much later.
  *
  * Called by control/ on any thread.  Fails only with ERR_CONFLICT.
  */
@@ -423,6 +425,17 @@ static struct due due_next(const struct lease *l)
 	return due;
 }
 
+/* Whether the worker of a stopped lease may be cut off and run it still, beside the next attempt. */
+static bool may_run_on(const struct step *s)
+{
+	const struct lease *l = &s->lease;
+
+	return l->state == LEASE_STOPPING && !l->unreachable_since_ms &&
+	       lease_reason_retries(l->reason) &&
+	       s->now_ms < l->stopping_ms + LEASE_STOP_GRACE_MS + l->grace_ms &&
+	       s->event->heard_ms <= MAX(l->stopping_ms, l->observed_at_ms);
+}
+
 static void tick(struct step *s)
 {
 	struct due due = due_next(&s->lease);
@@ -431,6 +444,10 @@ static void tick(struct step *s)
 		return;
 	if (due.to == LEASE_STOPPING) {
 		change_to_stopping(s, due.reason);
+		return;
+	}
+	if (may_run_on(s)) {
+		silent(s);
 		return;
 	}
 	if (due.reason != (enum lease_reason)s->lease.reason)

@@ -379,6 +379,7 @@ struct lease_event {
 	int64_t progress_done, progress_total, exit_code;
 	bool started;             /* PROGRESS: the container runs, and is not ready yet */
 	int64_t age_ms;           /* how long ago it came: a busy store is no reason to pay less */
+	int64_t heard_ms;         /* TICK: when the worker was last heard, whatever it said */
 	int64_t delivered_ms;     /* RUNNING, PAUSED, EXITED: how long it has run, so that running_ms is not late; or 0 */
 };
 enum lease_effect {

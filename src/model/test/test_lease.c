@@ -89,6 +89,7 @@ static struct lease_change apply_kind(const struct lease *l, enum lease_event_ki
 {
 	struct lease_event e = event_of(kind);
 
+	e.heard_ms = now_ms;
 	return apply(l, &e, now_ms);
 }
 
@@ -467,6 +468,39 @@ static void test_unheeded_stop_holds_the_retry(void **state)
 	tick_at_deadline(&c.lease, end_ms);
 }
 
+/* Cut off, a worker may run it still: until it has used up its grace, no other attempt begins. */
+static void test_retry_waits_for_a_worker_that_was_not_heard(void **state)
+{
+	const int64_t stop_ms = T0 + 30 * SECOND_MS, end_ms = stop_ms + LEASE_STOP_GRACE_MS;
+	struct lease l = lease_in(LEASE_RESERVED);
+	struct lease stopping = apply_kind(&l, LEASE_EVENT_TICK, stop_ms).lease;
+	struct lease_event tick = event_of(LEASE_EVENT_TICK), stop = event_of(LEASE_EVENT_STOP);
+	struct lease_change c;
+
+	tick.heard_ms = stop_ms;
+	c = apply(&stopping, &tick, end_ms);
+	assert_int_equal(c.lease.state, LEASE_STOPPING);
+	assert_true(c.lease.unreachable_since_ms == end_ms);
+	c = tick_at_deadline(&c.lease, end_ms + l.grace_ms);
+	assert_int_equal(c.lease.state, LEASE_ENDED);
+	assert_int_equal(c.lease.reason, REASON_RESERVATION_EXPIRED);
+	/* Heard, without a word of it. */
+	tick.heard_ms = stop_ms + 1;
+	assert_int_equal(apply(&stopping, &tick, end_ms).lease.state, LEASE_ENDED);
+	/* Heard once, and it showed it. */
+	c = apply_kind(&stopping, LEASE_EVENT_RUNNING, stop_ms + SECOND_MS);
+	tick.heard_ms = stop_ms + SECOND_MS;
+	c = apply(&c.lease, &tick, lease_deadline_ms(&c.lease));
+	assert_int_equal(c.lease.state, LEASE_STOPPING);
+	assert_true(c.lease.unreachable_since_ms > 0);
+	/* Where nothing follows, nothing waits. */
+	l = lease_in(LEASE_RUNNING);
+	stop.reason = REASON_STOPPED_BY_CUSTOMER;
+	c = apply(&l, &stop, stop_ms);
+	tick.heard_ms = stop_ms;
+	assert_int_equal(apply(&c.lease, &tick, end_ms).lease.state, LEASE_ENDED);
+}
+
 static void test_preparation_times_out(void **state)
 {
 	struct lease l = lease_in(LEASE_PREPARING);
@@ -618,6 +652,7 @@ int main(void)
 		cmocka_unit_test(test_pause_and_resume),
 		cmocka_unit_test(test_reservation_expires),
 		cmocka_unit_test(test_unheeded_stop_holds_the_retry),
+		cmocka_unit_test(test_retry_waits_for_a_worker_that_was_not_heard),
 		cmocka_unit_test(test_preparation_times_out),
 		cmocka_unit_test(test_never_ready),
 		cmocka_unit_test(test_started_before_it_could_say_so),

@@ -57,6 +57,7 @@ static struct lease_event draw_event(struct history *h)
 	/* What would end it comes rarely, so that histories are long. */
 	if (e.kind >= LEASE_EVENT_EXITED && e.kind <= LEASE_EVENT_STOP && draw(h, 5))
 		e.kind = draw(h, 2) ? LEASE_EVENT_RUNNING : LEASE_EVENT_TICK;
+	e.heard_ms = h->now_ms - (int64_t)draw(h, 2 * MINUTE_MS);
 	e.started = draw(h, 2);
 	e.delivered_ms = (int64_t)draw(h, HOUR_MS);
 	e.phase = draw(h, 2) ? "pulling image" : NULL;
