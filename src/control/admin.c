@@ -430,6 +430,7 @@ static int block_tx(struct db_conn *conn, void *arg, struct err *err)
 				   DB_ARGS(DB_TEXT(x->id), DB_INT(control_now(a->c))), NULL, err) < 0 ||
 			  db_exec(conn, "DELETE FROM worker_devices WHERE worker_id = $1", DB_ARGS(DB_TEXT(x->id)), NULL, err) < 0))
 		return -1;
+	heartbeat_changed(a->c, conn, x->id);
 	return event_append(a->c, conn, x->w.org_id, "operator", x->id,
 			    x->remove ? "worker.removed" : x->block ? "worker.blocked" : "worker.unblocked",
 			    x->remove ? "removed" : x->block ? "blocked" : "unblocked", x->why, err);

@@ -44,6 +44,7 @@ int control_open(const struct control_config *config, const struct clock *clock,
 	pthread_mutex_init(&c->admit_lock, NULL);
 	c->hub = hub_new();
 	c->sessions = sessions_new();
+	c->heartbeats = heartbeats_new();
 	c->keys = keys_new();
 	c->scheduler = scheduler_new();
 	c->actives = actives_new();
@@ -66,6 +67,7 @@ void control_close(struct control *c)
 	logins_free(c->logins);
 	sessions_free(c->sessions);
 	keys_free(c->keys);
+	heartbeats_free(c->heartbeats);
 	metrics_free(c->metrics);
 	hub_free(c->hub);
 	pthread_mutex_destroy(&c->admit_lock);

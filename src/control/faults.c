@@ -77,6 +77,7 @@ static int worker_silent_tx(struct db_conn *conn, void *arg, struct err *err)
 	if (db_exec(conn, "UPDATE workers SET state = 'offline', offline_since_ms = $2, updated_ms = $2 WHERE id = $1",
 		    DB_ARGS(DB_TEXT(w.id), DB_INT(x->now_ms)), NULL, err) < 0)
 		return -1;
+	heartbeat_changed(x->c, conn, w.id);
 	scheduler_dirty(x->c, conn, w.id);
 	return event_append(x->c, conn, w.org_id, "faults", w.id, "worker.offline", "missed_heartbeats",
 			    arena_printf(&arena, "%s was last heard %" PRId64 " s ago", w.name, (x->now_ms - w.seen_ms) / SECOND_MS),
@@ -94,8 +95,8 @@ static int workers_silent(struct control *c, struct db_conn *conn, int64_t now_m
 	*ret_done = 0;
 	if (before < c->started_ms)
 		return 0; /* they have not had the time to be heard */
-	/* Of an idle worker the last heartbeats may not have been stored (observe_quietly); since it has accepted a lease
-	 * they all are. */
+	/* Of an idle worker the last heartbeats may not have been stored (heartbeats.c); since it has accepted a lease they
+	 * all are. */
 	if (db_select(conn, &worker_type, "workers",
 		      "WHERE state = 'online' AND seen_ms < $1 AND (seen_ms < $2"
 		      " OR EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = workers.id AND l.state <> 'ended'"
@@ -207,7 +208,7 @@ int faults_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_
 	bool leads;
 
 	*ret_next_ms = now_ms + ROUND_MS;
-	if (leader_check(c, conn, "faults", now_ms, &leads, err) < 0)
+	if (heartbeats_round(c, conn, now_ms, ret_next_ms, err) < 0 || leader_check(c, conn, "faults", now_ms, &leads, err) < 0)
 		return -1;
 	if (!leads)
 		return 0;

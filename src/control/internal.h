@@ -22,6 +22,7 @@ struct scheduler;
 struct actives;
 struct submissions;
 struct keys;
+struct heartbeats;
 struct logins;
 
 struct control {
@@ -32,6 +33,7 @@ struct control {
 	struct blob_store *blobs;
 	struct hub *hub;
 	struct sessions *sessions;     /* of workers */
+	struct heartbeats *heartbeats; /* of idle workers */
 	struct keys *keys;             /* that were good a moment ago */
 	struct scheduler *scheduler;   /* the pool and its lock */
 	struct actives *actives;       /* active.c */
@@ -238,12 +240,26 @@ int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct wo
 int worker_inventory_take(struct control *c, struct worker *w, const struct inventory *inv, struct err *err) must_check;
 int worker_devices_store(struct db_conn *conn, const char *worker_id, const struct inventory *inv, struct err *err) must_check;
 
+/* ---- heartbeats of idle workers (heartbeats.c) --------------------------------------------------------------- */
+
 /* How far the stored time of being seen may lie behind the true one while a worker is idle: that an idle one is gone is
  * noticed up to so much later. */
 static inline int64_t seen_lag_ms(const struct control *c)
 {
 	return c->config.silent_after_ms;
 }
+struct heartbeats *heartbeats_new(void);
+void heartbeats_free(struct heartbeats *h);
+size_t heartbeats_count(struct heartbeats *h); /* workers that are in memory */
+/* The worker is heard.  True: the store has said a moment ago that this process of it is online and has no lease.  Else it
+ * is to be asked, and what it says to be kept with this era: nothing is kept that was read before a change. */
+bool heartbeat_find(struct control *c, const char *worker_id, const char *boot_id, int64_t now_ms, int64_t *ret_desired_rev, uint64_t *ret_era);
+void heartbeat_keep(struct control *c, const char *worker_id, const char *boot_id, int64_t asked_ms, int64_t desired_rev, int64_t seen_ms, uint64_t era);
+/* Called inside every transaction that changes a worker's state, process or desired_rev, and of every heartbeat that is
+ * not answered quietly. */
+void heartbeat_changed(struct control *c, struct db_conn *conn, const char *worker_id);
+/* Stores when they were heard, and asks about them again; of each tesd for its own. */
+int heartbeats_round(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err) must_check;
 
 /* ---- scheduler (scheduler.c) ------------------------------------------------------------------------------- */
 

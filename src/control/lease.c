@@ -21,8 +21,9 @@ int lease_store(struct control *c, struct db_conn *conn, struct lease *lease, st
 }
 
 /* The next number of the worker's desired set; the stream resumes by it. */
-static int desired_rev_next(struct db_conn *conn, const char *worker_id, int64_t *ret, struct err *err)
+static int desired_rev_next(struct control *c, struct db_conn *conn, const char *worker_id, int64_t *ret, struct err *err)
 {
+	heartbeat_changed(c, conn, worker_id);
 	if (db_exec(conn, "UPDATE workers SET desired_rev = desired_rev + 1 WHERE id = $1",
 		    DB_ARGS(DB_TEXT(worker_id)), NULL, err) < 0)
 		return -1;
@@ -178,7 +179,7 @@ static int effects_apply(struct control *c, struct db_conn *conn, struct lease *
 
 	if ((effects & EFFECT_SETTLE) && lease_settle(c, conn, lease, now, true, a, err) < 0)
 		return -1;
-	if ((effects & EFFECT_DESIRE) && desired_rev_next(conn, lease->worker_id, &lease->desired_rev, err) < 0)
+	if ((effects & EFFECT_DESIRE) && desired_rev_next(c, conn, lease->worker_id, &lease->desired_rev, err) < 0)
 		return -1;
 	if ((effects & EFFECT_RELEASE) && capacity_release(c, conn, lease, err) < 0)
 		return -1;
@@ -251,7 +252,7 @@ int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, i
 
 int lease_desired_push(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err)
 {
-	if (desired_rev_next(conn, lease->worker_id, &lease->desired_rev, err) < 0)
+	if (desired_rev_next(c, conn, lease->worker_id, &lease->desired_rev, err) < 0)
 		return -1;
 	wake(c, conn, "worker", lease->worker_id);
 	return lease_store(c, conn, lease, err);

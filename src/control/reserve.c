@@ -307,6 +307,7 @@ static int reserve(struct reserving *r, struct err *err)
 	    workloads_move(r, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->len; i++) {
+		heartbeat_changed(r->c, r->conn, r->leases[i].worker_id);
 		wake(r->c, r->conn, "worker", r->leases[i].worker_id);
 		wake(r->c, r->conn, "workload", r->leases[i].workload_id);
 	}

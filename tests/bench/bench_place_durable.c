@@ -128,7 +128,7 @@ static int measure(char **argv, struct err *err)
 	int rc = -1;
 
 	if (int_parse(argv[3], 1, 10000000, &spec.workers, err) < 0 || int_parse(argv[4], 1, 10000000, &workloads, err) < 0 ||
-	    world_control_open(argv[1], argv[2], &control, err) < 0)
+	    world_control_open(argv[1], argv[2], &clock_system, &control, err) < 0)
 		return -1;
 	if (world_make(control.c, &spec, &world, err) == 0 && db_conn_open(control.db, &conn, err) == 0) {
 		rc = submit(control.c, &world, workloads, err) < 0 || pool_warm(control.c, conn, err) < 0 ?

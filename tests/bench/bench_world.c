@@ -15,7 +15,7 @@ static int make(int argc, char **argv, struct err *err)
 	int rc;
 
 	if (int_parse(argv[3], 1, 10000000, &spec.workers, err) < 0 || int_parse(argv[4], 0, 10000000, &spec.leases, err) < 0 ||
-	    world_control_open(argv[1], argv[2], &control, err) < 0)
+	    world_control_open(argv[1], argv[2], &clock_system, &control, err) < 0)
 		return -1;
 	rc = world_make(control.c, &spec, &world, err);
 	if (rc == 0)

@@ -58,6 +58,12 @@ struct making {
 	int64_t from, to; /* of this transaction */
 };
 
+/* Which of its worker's leases lease n is, from 1; 0 for none. */
+static int64_t lease_number(const struct making *m, int64_t n)
+{
+	return n < 0 ? 0 : n / m->spec->workers + 1;
+}
+
 static void inventory_fill(int64_t n, struct arena *a, struct inventory *ret)
 {
 	size_t kind = (size_t)n % WORLD_KINDS;
@@ -85,20 +91,20 @@ static void inventory_fill(int64_t n, struct arena *a, struct inventory *ret)
 
 static int worker_make(struct making *m, struct db_conn *conn, int64_t n, struct arena *a, struct err *err)
 {
-	uint8_t pk[SIGN_PUBLIC_SIZE], sk[SIGN_SECRET_SIZE];
+	uint8_t pk[SIGN_PUBLIC_SIZE], *sk = m->world->keys[n];
 	char public_hex[2 * SIGN_PUBLIC_SIZE + 1], secret_hex[2 * SIGN_SECRET_SIZE + 1];
 	struct inventory inv;
 	int64_t now = control_now(m->c);
 	struct worker w = {
 		.id = new_id(m->c, "wk", a), .org_id = m->world->provider, .name = arena_printf(a, "bench-%" PRId64, n),
 		.public_key = public_hex, .state = WORKER_ONLINE, .intent = INTENT_OPEN, .joined_ms = now, .seen_ms = now,
-		.boot_id = "bench", .uptime_ppm = 1000000, .reliability_ppm = reliability(1000000, n % 50, 0),
+		.boot_id = "bench", .desired_rev = lease_number(m, m->spec->leases - 1 - n), .uptime_ppm = 1000000, .reliability_ppm = reliability(1000000, n % 50, 0),
 		.leases_ok = n % 50, .updated_ms = now,
 	};
 
 	sign_keypair(pk, sk);
 	hex_format(pk, sizeof(pk), public_hex);
-	hex_format(sk, sizeof(sk), secret_hex);
+	hex_format(sk, SIGN_SECRET_SIZE, secret_hex);
 	inventory_fill(n, a, &inv);
 	if (worker_inventory_take(m->c, &w, &inv, err) < 0 || db_insert(conn, &worker_type, "workers", &w, err) < 0 ||
 	    worker_devices_store(conn, w.id, &inv, err) < 0)
@@ -146,9 +152,10 @@ static void lease_fill(struct making *m, int64_t n, struct arena *a, struct work
 		.desired = DESIRE_RUN, .reason = REASON_READY, .resources = want, .image = spec->image,
 		.rate_uusd_h = 6000, .fee_ppm = 30000, .reserved_ms = now, .accepted_ms = now, .running_ms = now,
 		.grace_ms = m->c->config.grace_ms, .exit_code = -1, .observed_at_ms = now, .settled_at_ms = now,
-		.funded_ms = HOUR_MS, .desired_rev = n + 1, .updated_ms = now,
+		.funded_ms = HOUR_MS, .desired_rev = lease_number(m, n), .updated_ms = now,
 	};
 	w->lease_id = r->lease_id = l->id;
+	snprintf(m->world->leases[n], ID_SIZE, "%s", l->id);
 }
 
 static int leases_tx(struct db_conn *conn, void *arg, struct err *err)
@@ -213,7 +220,12 @@ int world_make(struct control *c, const struct world_spec *spec, struct world *r
 	struct db_conn *conn;
 	int rc;
 
-	*ret = (struct world){ .worker_count = spec->workers, .workers = xcalloc((size_t)MAX(spec->workers, 1), ID_SIZE) };
+	*ret = (struct world){
+		.worker_count = spec->workers,
+		.workers = xcalloc((size_t)MAX(spec->workers, 1), ID_SIZE),
+		.keys = xcalloc((size_t)MAX(spec->workers, 1), SIGN_SECRET_SIZE),
+		.leases = xcalloc((size_t)MAX(spec->leases, 1), ID_SIZE),
+	};
 	if (db_conn_open(c->db, &conn, err) < 0)
 		return -1;
 	if (spec->keys_path && !(m.keys = fopen(spec->keys_path, "we"))) {
@@ -233,11 +245,14 @@ int world_make(struct control *c, const struct world_spec *spec, struct world *r
 void world_release(struct world *w)
 {
 	free(w->workers);
+	free(w->keys);
+	free(w->leases);
 }
 
 /* ---- the control code over a store ------------------------------------------------------------------------- */
 
-int world_control_open(const char *database, const char *dir, struct world_control *ret, struct err *err)
+int world_control_open(const char *database, const char *dir, const struct clock *clock, struct world_control *ret,
+		       struct err *err)
 {
 	struct world_control *w = ret;
 	int applied;
@@ -251,9 +266,9 @@ int world_control_open(const char *database, const char *dir, struct world_contr
 	w->config.blobs = arena_printf(&w->arena, "file:%s/blobs", dir);
 	w->config.secret_key_file = arena_printf(&w->arena, "%s/secret.key", dir);
 	w->config.workloads_active_max = INT64_MAX;
-	if (db_open(database, &w->db, err) < 0 || db_migrate(w->db, clock_now(&clock_system), &applied, err) < 0 ||
+	if (db_open(database, &w->db, err) < 0 || db_migrate(w->db, clock_now(clock), &applied, err) < 0 ||
 	    blob_open(w->config.blobs, &w->blobs, err) < 0 ||
-	    control_open(&w->config, &clock_system, &random_system, w->db, w->blobs, &w->c, err) < 0) {
+	    control_open(&w->config, clock, &random_system, w->db, w->blobs, &w->c, err) < 0) {
 		world_control_close(w);
 		return -1;
 	}

@@ -15,6 +15,8 @@ struct world {
 	char customer[ID_SIZE], provider[ID_SIZE];
 	char secret[96]; /* of the customer's API key, an owner's */
 	char (*workers)[ID_SIZE];
+	uint8_t (*keys)[SIGN_SECRET_SIZE]; /* the workers' */
+	char (*leases)[ID_SIZE];	   /* lease n is on worker n % worker_count */
 	int64_t worker_count;
 };
 
@@ -25,7 +27,8 @@ void world_release(struct world *w);
 /* Request `n` for GPUs: half of them name a model, the others a least memory; all a region. */
 void world_want(int64_t n, struct resources *ret, const char **ret_region);
 
-/* Opens a store (empty or not) and the control code over it, as tesd does, with files below `dir`. */
+/* Opens a store (empty or not) and the control code over it, as tesd does, with files below `dir`.  The clock is
+ * borrowed. */
 struct world_control {
 	struct control_config config;
 	struct db *db;
@@ -33,7 +36,7 @@ struct world_control {
 	struct control *c;
 	struct arena arena;
 };
-int world_control_open(const char *database, const char *dir, struct world_control *ret, struct err *err) must_check;
+int world_control_open(const char *database, const char *dir, const struct clock *clock, struct world_control *ret, struct err *err) must_check;
 void world_control_close(struct world_control *w);
 
 double world_seconds(void);	/* CLOCK_MONOTONIC */

@@ -154,6 +154,7 @@ int op_worker_session(struct control *c, struct db_conn *conn, struct call *call
 	if (!str_empty(in->boot_id) && db_exec(conn, "UPDATE workers SET boot_id = $2 WHERE id = $1",
 					       DB_ARGS(DB_TEXT(w.id), DB_TEXT(in->boot_id)), NULL, err) < 0)
 		return -1;
+	heartbeat_changed(c, conn, w.id);
 	if (!session_put(c->sessions, out->id, w.id, theirs, key, out->expires_ms))
 		return err_set_field(err, "exchange_key", "was used before: make a new one for each session");
 	return 0;
@@ -190,6 +191,7 @@ int op_worker_intent(struct control *c, struct db_conn *conn, struct call *call,
 		return -1;
 	if (in->leave)
 		session_drop_worker(c->sessions, w->id);
+	heartbeat_changed(c, conn, w->id);
 	scheduler_dirty(c, conn, w->id);
 	return event_append(c, conn, w->org_id, w->id, w->id, in->leave ? "worker.left" : "worker.intent",
 			    in->leave ? "left" : worker_intent_names[in->intent], w->name, err);

@@ -366,30 +366,38 @@ static int worker_refresh(struct control *c, struct db_conn *conn, struct worker
 	return db_update(conn, &worker_type, "workers", "id", w, err);
 }
 
-/* The heartbeat of a machine that has nothing and says nothing new writes nothing: its time of being seen is stored when
- * the stored one is SEEN_LAG old (faults.c allows for that).  So a network of idle machines costs reads alone. */
+/* The heartbeat of a machine that has nothing and says nothing new writes nothing, and most of the time asks the store
+ * nothing either (heartbeats.c). */
 static int observe_quietly(struct control *c, struct db_conn *conn, const struct call *call, bool *ret_done, struct observed *ret,
 			   struct err *err)
 {
 	const struct observation *in = call->in;
 	cleanup_rows struct db_rows *rows = NULL;
-	int64_t now = control_now(c);
+	const char *id = call->caller.worker_id;
+	int64_t now = control_now(c), desired_rev;
+	uint64_t era;
 	int rc;
 
 	*ret_done = false;
 	if (in->inventory || in->receipts.len || in->leases.len)
 		return 0;
+	*ret_done = heartbeat_find(c, id, in->boot_id, now, &desired_rev, &era);
+	if (*ret_done) {
+		*ret = (struct observed){ .desired_rev = desired_rev };
+		return 0;
+	}
 	if (db_query(conn,
-		     "SELECT w.desired_rev FROM workers w WHERE w.id = $1 AND w.state = 'online' AND w.boot_id = $2"
+		     "SELECT w.desired_rev, w.seen_ms FROM workers w WHERE w.id = $1 AND w.state = 'online' AND w.boot_id = $2"
 		     " AND w.seen_ms > $3 AND w.seen_ms <= $4"
 		     " AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = w.id AND l.state <> 'ended')",
-		     DB_ARGS(DB_TEXT(call->caller.worker_id), DB_TEXT(in->boot_id), DB_INT(now - seen_lag_ms(c)), DB_INT(now)), &rows,
-		     err) < 0 || (rc = db_next(rows, err)) < 0)
+		     DB_ARGS(DB_TEXT(id), DB_TEXT(in->boot_id), DB_INT(now - seen_lag_ms(c)), DB_INT(now)), &rows, err) < 0 ||
+	    (rc = db_next(rows, err)) < 0)
 		return -1;
 	if (rc == 0)
 		return 0;
 	*ret = (struct observed){ .desired_rev = db_int(rows, 0) };
 	*ret_done = true;
+	heartbeat_keep(c, id, in->boot_id, now, ret->desired_rev, db_int(rows, 1), era);
 	return 0;
 }
 
@@ -410,6 +418,7 @@ static int observe_tx(struct db_conn *conn, void *arg, struct err *err)
 	VEC(const char *) problems = { 0 };
 	int rc = -1;
 
+	heartbeat_changed(c, conn, call->caller.worker_id);
 	if (worker_load(conn, call->caller.worker_id, call->arena, &w, err) < 0)
 		return -1;
 	if (w.state == WORKER_LEFT)
