@@ -67,8 +67,9 @@ void wake(struct control *c, struct db_conn *conn, const char *kind, const char 
 struct hub_listener;
 struct hub_listener *hub_listen(struct hub *h, const char *topic, void (*fn)(void *arg), void *arg);
 void hub_unlisten(struct hub_listener *l);
-/* Blocks until "duty:<name>" was woken since the last call, or until deadline_ms (of CLOCK_REALTIME); false when stopping. */
-bool hub_wait_duty(struct hub *h, const char *name, int64_t deadline_ms);
+/* Blocks until "duty:<name>" was woken since the last call, but no less than gather_ms after that call let it go, so that
+ * one round answers the wakes of a busy moment and the first one waits for nothing; at most wait_ms.  False when stopping. */
+bool hub_wait_duty(struct hub *h, const char *name, int64_t wait_ms, int64_t gather_ms);
 void hub_stop(struct hub *h);
 
 /* ---- streams (live.c) ------------------------------------------------------------------------------- */
