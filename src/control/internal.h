@@ -21,6 +21,7 @@ struct sessions;
 struct scheduler;
 struct actives;
 struct submissions;
+struct waiting;
 struct keys;
 struct logins;
 
@@ -255,6 +256,14 @@ int scheduler_offers(struct control *c, struct db_conn *conn, const struct offer
 int scheduler_explain(struct control *c, struct db_conn *conn, const struct request *r, struct arena *a, struct explanation *ret, struct err *err) must_check;
 size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret);
 int scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret, bool *ret_found, struct err *err) must_check;
+
+/* ---- what waits (waiting.c) -------------------------------------------------------------------------------- */
+
+struct waiting *waiting_new(void);
+void waiting_free(struct waiting *w);
+/* The workload of each of these pending replicas, read together with them or kept from before; until the next call. */
+int waiting_find(struct waiting *w, struct db_conn *conn, const struct replica *replicas, size_t len, struct arena *a,
+		 const struct workload ***ret, struct err *err) must_check;
 
 /* ---- duties ---------------------------------------------------------------------------------------------- */
 
