@@ -85,10 +85,10 @@ bool duty_passes_over(struct control *c, const char *duty, const char *id, struc
 }
 
 const struct duty duties[] = {
-	{ "scheduler", scheduler_round },
-	{ "faults", faults_round },
-	{ "metering", metering_round },
-	{ "publisher", publisher_round },
-	{ "retention", retention_round },
+	{ "scheduler", 5, scheduler_round },
+	{ "faults", 100, faults_round },
+	{ "metering", 100, metering_round },
+	{ "publisher", 20, publisher_round },
+	{ "retention", 0, retention_round },
 };
 const size_t duty_count = ARRAY_LEN(duties);

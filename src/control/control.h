@@ -85,6 +85,7 @@ int control_call(struct control *c, struct db_conn *conn, struct call *call, str
  * latest (earlier if woken).  A failed round has changed nothing that is not consistent, and is tried again. */
 struct duty {
 	const char *name;
+	int64_t gather_ms; /* what wakes it so soon after its last round began is answered together (hub_wait_duty) */
 	int (*round)(struct control *c, struct db_conn *conn, int64_t now_ms, int64_t *ret_next_ms, struct err *err);
 };
 extern const struct duty duties[];

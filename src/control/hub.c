@@ -10,11 +10,17 @@ struct hub_listener {
 	struct hub_listener *next, *prev; /* of the same topic */
 };
 
+/* Each waits by itself: what wakes one of them leaves the others asleep. */
+struct hub_duty {
+	pthread_cond_t moved;
+	bool woken;
+	int64_t went_ms; /* monotonic; when it last stopped waiting */
+};
+
 struct hub {
 	pthread_mutex_t lock;
-	pthread_cond_t duty_woken;
 	struct map *listeners; /* topic -> first listener */
-	struct map *duties;    /* name -> (void *)1 when woken */
+	struct map *duties;    /* name -> struct hub_duty */
 	bool stopping;
 };
 
@@ -23,10 +29,17 @@ struct hub *hub_new(void)
 	struct hub *h = xcalloc(1, sizeof(*h));
 
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_cond_init(&h->duty_woken, NULL);
 	h->listeners = map_new();
 	h->duties = map_new();
 	return h;
+}
+
+static void duty_free(void *arg)
+{
+	struct hub_duty *d = arg;
+
+	pthread_cond_destroy(&d->moved);
+	free(d);
 }
 
 void hub_free(struct hub *h)
@@ -35,18 +48,42 @@ void hub_free(struct hub *h)
 		return;
 	assert(map_count(h->listeners) == 0);
 	map_free(h->listeners, NULL);
-	map_free(h->duties, NULL);
-	pthread_cond_destroy(&h->duty_woken);
+	map_free(h->duties, duty_free);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
+}
+
+/* Lock held. */
+static struct hub_duty *duty_of(struct hub *h, const char *name)
+{
+	struct hub_duty *d = map_find(h->duties, name);
+	pthread_condattr_t monotonic;
+
+	if (d)
+		return d;
+	d = xcalloc(1, sizeof(*d));
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->moved, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	map_put(h->duties, name, d);
+	return d;
+}
+
+/* Lock held. */
+static void duty_wake(struct hub_duty *d)
+{
+	if (d->woken)
+		return;
+	d->woken = true;
+	pthread_cond_signal(&d->moved);
 }
 
 void hub_wake(struct hub *h, const char *topic)
 {
 	pthread_mutex_lock(&h->lock);
 	if (str_starts(topic, "duty:")) {
-		map_put(h->duties, topic + 5, h);
-		pthread_cond_broadcast(&h->duty_woken);
+		duty_wake(duty_of(h, topic + 5));
 	} else {
 		/* fn only queues, so calling it under the lock is short and keeps the listener alive. */
 		for (struct hub_listener *l = map_find(h->listeners, topic); l; l = l->next)
@@ -90,16 +127,29 @@ void hub_unlisten(struct hub_listener *l)
 	free(l);
 }
 
-bool hub_wait_duty(struct hub *h, const char *name, int64_t deadline_ms)
+/* Lock held.  Until until_ms of the monotonic clock, or before that when woken, or when all is to stop. */
+static void duty_wait(struct hub *h, struct hub_duty *d, bool until_woken, int64_t until_ms)
 {
-	struct timespec until = { .tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000 };
+	const struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };
+
+	while (!h->stopping && !(until_woken && d->woken))
+		if (pthread_cond_timedwait(&d->moved, &h->lock, &until) != 0)
+			return;
+}
+
+bool hub_wait_duty(struct hub *h, const char *name, int64_t wait_ms, int64_t gather_ms)
+{
+	struct hub_duty *d;
 	bool go;
 
 	pthread_mutex_lock(&h->lock);
-	while (!h->stopping && !map_find(h->duties, name))
-		if (pthread_cond_timedwait(&h->duty_woken, &h->lock, &until) != 0)
-			break;
-	map_remove(h->duties, name);
+	d = duty_of(h, name);
+	if (wait_ms > 0) {
+		duty_wait(h, d, true, time_monotonic_ms() + wait_ms);
+		duty_wait(h, d, false, d->went_ms + gather_ms);
+	}
+	d->went_ms = time_monotonic_ms();
+	d->woken = false;
 	go = !h->stopping;
 	pthread_mutex_unlock(&h->lock);
 	return go;
@@ -107,9 +157,14 @@ bool hub_wait_duty(struct hub *h, const char *name, int64_t deadline_ms)
 
 void hub_stop(struct hub *h)
 {
+	const char *name;
+	void *duty;
+	size_t it = 0;
+
 	pthread_mutex_lock(&h->lock);
 	h->stopping = true;
-	pthread_cond_broadcast(&h->duty_woken);
+	while (map_next(h->duties, &it, &name, &duty))
+		pthread_cond_signal(&((struct hub_duty *)duty)->moved);
 	pthread_mutex_unlock(&h->lock);
 }
 

@@ -21,6 +21,7 @@ struct sessions;
 struct scheduler;
 struct actives;
 struct submissions;
+struct waiting;
 struct keys;
 struct heartbeats;
 struct logins;
@@ -69,8 +70,9 @@ void wake(struct control *c, struct db_conn *conn, const char *kind, const char 
 struct hub_listener;
 struct hub_listener *hub_listen(struct hub *h, const char *topic, void (*fn)(void *arg), void *arg);
 void hub_unlisten(struct hub_listener *l);
-/* Blocks until "duty:<name>" was woken since the last call, or until deadline_ms (of CLOCK_REALTIME); false when stopping. */
-bool hub_wait_duty(struct hub *h, const char *name, int64_t deadline_ms);
+/* Blocks until "duty:<name>" was woken since the last call, but no less than gather_ms after that call let it go, so that
+ * one round answers the wakes of a busy moment and the first one waits for nothing; at most wait_ms.  False when stopping. */
+bool hub_wait_duty(struct hub *h, const char *name, int64_t wait_ms, int64_t gather_ms);
 void hub_stop(struct hub *h);
 
 /* ---- streams (live.c) ------------------------------------------------------------------------------- */
@@ -272,6 +274,14 @@ int scheduler_offers(struct control *c, struct db_conn *conn, const struct offer
 int scheduler_explain(struct control *c, struct db_conn *conn, const struct request *r, struct arena *a, struct explanation *ret, struct err *err) must_check;
 size_t scheduler_sums(struct control *c, struct arena *a, struct pool_sum **ret);
 int scheduler_best(struct control *c, struct db_conn *conn, const struct request *r, struct placement *ret, bool *ret_found, struct err *err) must_check;
+
+/* ---- what waits (waiting.c) -------------------------------------------------------------------------------- */
+
+struct waiting *waiting_new(void);
+void waiting_free(struct waiting *w);
+/* The workload of each of these pending replicas, read together with them or kept from before; until the next call. */
+int waiting_find(struct waiting *w, struct db_conn *conn, const struct replica *replicas, size_t len, struct arena *a,
+		 const struct workload ***ret, struct err *err) must_check;
 
 /* ---- duties ---------------------------------------------------------------------------------------------- */
 

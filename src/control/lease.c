@@ -35,7 +35,8 @@ static int capacity_release(struct control *c, struct db_conn *conn, const struc
 {
 	const struct resources *r = lease->resources;
 
-	if (db_exec(conn, "DELETE FROM device_claims WHERE worker_id = $1 AND lease_id = $2",
+	if (lease->devices.len &&
+	    db_exec(conn, "DELETE FROM device_claims WHERE worker_id = $1 AND lease_id = $2",
 		    DB_ARGS(DB_TEXT(lease->worker_id), DB_TEXT(lease->id)), NULL, err) < 0)
 		return -1;
 	if (db_exec(conn,
@@ -51,21 +52,22 @@ static int capacity_release(struct control *c, struct db_conn *conn, const struc
 /* How the worker did: outcome counts and what follows from them. */
 static int outcome_count(struct control *c, struct db_conn *conn, const struct lease *lease, bool ok, struct err *err)
 {
-	int64_t up, good, bad;
+	cleanup_rows struct db_rows *rows = NULL;
+	int64_t good, bad;
+	int rc;
 
-	if (db_exec(conn, ok ? "UPDATE workers SET leases_ok = leases_ok + 1 WHERE id = $1" :
-			       "UPDATE workers SET leases_failed = leases_failed + 1 WHERE id = $1",
-		    DB_ARGS(DB_TEXT(lease->worker_id)), NULL, err) < 0 ||
-	    db_query_int(conn, "SELECT uptime_ppm FROM workers WHERE id = $1", DB_ARGS(DB_TEXT(lease->worker_id)), 0,
-			 &up, err) < 0 ||
-	    db_query_int(conn, "SELECT leases_ok FROM workers WHERE id = $1", DB_ARGS(DB_TEXT(lease->worker_id)), 0,
-			 &good, err) < 0 ||
-	    db_query_int(conn, "SELECT leases_failed FROM workers WHERE id = $1", DB_ARGS(DB_TEXT(lease->worker_id)), 0,
-			 &bad, err) < 0)
+	if (db_query(conn, "SELECT uptime_ppm, leases_ok, leases_failed FROM workers WHERE id = $1",
+		     DB_ARGS(DB_TEXT(lease->worker_id)), &rows, err) < 0 || (rc = db_next(rows, err)) < 0)
 		return -1;
+	if (rc == 0)
+		return err_set(err, ERR_INTERNAL, "lease %s has no worker", lease->id);
+	good = db_int(rows, 1) + ok;
+	bad = db_int(rows, 2) + !ok;
 	scheduler_dirty(c, conn, lease->worker_id);
-	return db_exec(conn, "UPDATE workers SET reliability_ppm = $2, updated_ms = $3 WHERE id = $1",
-		       DB_ARGS(DB_TEXT(lease->worker_id), DB_INT(reliability(up, good, bad)), DB_INT(control_now(c))), NULL, err);
+	return db_exec(conn,
+		       "UPDATE workers SET leases_ok = $2, leases_failed = $3, reliability_ppm = $4, updated_ms = $5 WHERE id = $1",
+		       DB_ARGS(DB_TEXT(lease->worker_id), DB_INT(good), DB_INT(bad), DB_INT(reliability(db_int(rows, 0), good, bad)),
+			       DB_INT(control_now(c))), NULL, err);
 }
 
 /* This customer and this worker did not get on: keep them apart for a while. */
@@ -142,8 +144,7 @@ static int workload_follow(struct control *c, struct db_conn *conn, const struct
 	struct workload w;
 	bool again = false;
 
-	if (workload_load(conn, NULL, lease->workload_id, a, &w, err) < 0 ||
-	    db_get(conn, &replica_type, "replicas", "WHERE id = $1", DB_ARGS(DB_TEXT(lease->replica_id)), a, &r, err) < 0)
+	if (workload_load(conn, NULL, lease->workload_id, a, &w, err) < 0)
 		return -1;
 	/* "name@sha256:…" is the same everywhere; the id of an image that was never in a registry means nothing on
 	 * another worker. */
@@ -154,6 +155,8 @@ static int workload_follow(struct control *c, struct db_conn *conn, const struct
 	if (lease->state == LEASE_ENDED) {
 		w.exit_code = lease->exit_code;
 		w.charged_uusd += lease->billed_uusd;
+		if (db_get(conn, &replica_type, "replicas", "WHERE id = $1", DB_ARGS(DB_TEXT(lease->replica_id)), a, &r, err) < 0)
+			return -1;
 		if ((effects & EFFECT_RETRY) && replica_retry(c, conn, &r, &w, &again, err) < 0)
 			return -1;
 		if (!again) {
@@ -218,7 +221,7 @@ int lease_transition(struct control *c, struct db_conn *conn, struct lease *leas
 		return -1;
 	*lease = change.lease;
 	if (change.effects == 0)
-		return 0;
+		return lease_store(c, conn, lease, err); /* what is metered may have changed */
 	return effects_apply(c, conn, lease, change.effects, actor, a, err);
 }
 

@@ -120,7 +120,10 @@ static int pull_once(struct live *st, struct db_conn *conn)
 
 	if (http_stream_closed(st->http))
 		return 1;
+	/* Each packet wakes the other end. */
+	http_stream_cork(st->http);
 	rc = st->pull(st, conn, &arena, &err);
+	http_stream_uncork(st->http);
 	if (rc < 0) {
 		log_err(LOG_WARN, &err, "a stream could not be read", "topic", st->topic, NULL);
 		return 1; /* the client resumes */

@@ -88,13 +88,13 @@ struct duty_thread {
 static void *duty_run(void *arg)
 {
 	struct duty_thread *d = arg;
-	int64_t next = 0;
+	int64_t now = control_now(d->c), next = now;
 	int failures = 0;
 
-	while (hub_wait_duty(d->c->hub, d->duty->name, next)) {
+	while (hub_wait_duty(d->c->hub, d->duty->name, next - control_now(d->c), d->duty->gather_ms)) {
 		struct err err = { 0 };
-		int64_t now = control_now(d->c);
 
+		now = control_now(d->c);
 		next = now + SECOND_MS;
 		if (d->duty->round(d->c, d->conn, now, &next, &err) == 0) {
 			failures = 0;

@@ -22,6 +22,7 @@ struct scheduler {
 	char cursor[ID_SIZE];           /* the last pending replica that was considered; "": begin with the oldest */
 	bool is_short;                  /* some found no room when they were last considered */
 	int64_t passed_ms;              /* when all that was pending had last had its turn */
+	struct waiting *waiting;
 };
 
 struct scheduler *scheduler_new(void)
@@ -31,6 +32,7 @@ struct scheduler *scheduler_new(void)
 	pthread_mutex_init(&s->lock, NULL);
 	s->pool = pool_new();
 	s->dirty = map_new();
+	s->waiting = waiting_new();
 	return s;
 }
 
@@ -40,6 +42,7 @@ void scheduler_free(struct scheduler *s)
 		return;
 	pool_free(s->pool);
 	map_free(s->dirty, NULL);
+	waiting_free(s->waiting);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -327,13 +330,6 @@ struct round_arg {
 	const char *after;
 };
 
-#define PENDING "state = 'pending' AND not_before_ms <= $1 AND id > $2 ORDER BY id LIMIT $3"
-
-static int workload_by_id(const void *a, const void *b)
-{
-	return strcmp(((const struct workload *)a)->id, ((const struct workload *)b)->id);
-}
-
 /* What the planner is asked.  The first attempts of one organisation avoid the same workers: looked up once. */
 static int decision_prepare(struct round_arg *x, struct db_conn *conn, struct decision *d, struct map *firsts, struct err *err)
 {
@@ -347,21 +343,19 @@ static int decision_prepare(struct round_arg *x, struct db_conn *conn, struct de
 	return 0;
 }
 
-static int decisions_prepare(struct round_arg *x, struct db_conn *conn, struct replica *pending, const struct workload *workloads,
-			     size_t len, struct err *err)
+static int decisions_prepare(struct round_arg *x, struct db_conn *conn, struct replica *pending,
+			     const struct workload *const *workloads, struct err *err)
 {
 	struct map *firsts = map_new();
 	int rc = 0;
 
 	x->decisions = arena_array(x->a, struct decision, x->len + 1);
 	for (size_t i = 0; rc == 0 && i < x->len; i++) {
-		const struct workload key = { .id = pending[i].workload_id };
 		struct decision *d = &x->decisions[i];
 
 		d->replica = &pending[i];
-		d->workload = len ? bsearch(&key, workloads, len, sizeof(key), workload_by_id) : NULL;
-		rc = d->workload ? decision_prepare(x, conn, d, firsts, err) :
-				   err_set(err, ERR_INTERNAL, "replica %s has no workload", pending[i].id);
+		d->workload = workloads[i];
+		rc = decision_prepare(x, conn, d, firsts, err);
 	}
 	map_free(firsts, NULL);
 	return rc;
@@ -370,18 +364,15 @@ static int decisions_prepare(struct round_arg *x, struct db_conn *conn, struct r
 static int round_read(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct round_arg *x = arg;
-	const struct db_args args = DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(x->max));
 	struct replica *pending;
-	struct workload *workloads;
-	size_t len;
+	const struct workload **workloads;
 
-	if (db_select(conn, &replica_type, "replicas", "WHERE " PENDING, args, x->a, (void **)&pending, &x->len, err) < 0 ||
-	    db_select(conn, &workload_type, "workloads", "WHERE id IN (SELECT workload_id FROM replicas WHERE " PENDING ")", args,
-		      x->a, (void **)&workloads, &len, err) < 0)
+	if (db_select(conn, &replica_type, "replicas",
+		      "WHERE state = 'pending' AND not_before_ms <= $1 AND id > $2 ORDER BY id LIMIT $3",
+		      DB_ARGS(DB_INT(x->now_ms), DB_TEXT(x->after), DB_INT(x->max)), x->a, (void **)&pending, &x->len, err) < 0 ||
+	    waiting_find(x->c->scheduler->waiting, conn, pending, x->len, x->a, &workloads, err) < 0)
 		return -1;
-	if (len)
-		qsort(workloads, len, sizeof(*workloads), workload_by_id);
-	return decisions_prepare(x, conn, pending, workloads, len, err);
+	return decisions_prepare(x, conn, pending, workloads, err);
 }
 
 /* Decides for all against one view, taking each placement out of it before the next. The placement's device texts belong

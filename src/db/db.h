@@ -172,7 +172,8 @@ int db_insert(struct db_conn *c, const struct type *t, const char *table, const 
 	      struct err *err) must_check;
 int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 		   const void *values, size_t count, struct err *err) must_check;
-/* UPDATE all columns of the row whose `key` column equals the value's, else ERR_NOT_FOUND. */
+/* UPDATE all columns but FIELD_FIXED of the row whose `key` column equals the value's, else
+ * ERR_NOT_FOUND. */
 int db_update(struct db_conn *c, const struct type *t, const char *table, const char *key,
 	      const void *value, struct err *err) must_check;
 

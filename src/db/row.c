@@ -5,25 +5,39 @@
  */
 #include "internal.h"
 
-/* The end of "UPDATE <table> SET …" for one key column. */
+/* The columns of a statement, in its order. */
+struct columns {
+	size_t count;
+	const struct field *fields[DB_COLUMNS_MAX];
+	uint16_t names[DB_COLUMNS_MAX]; /* how many, of an enum */
+};
+
+/* "UPDATE <table> SET …" for one key column, which is the last. */
 struct row_update {
 	const char *key;
 	char *tail;
+	struct columns columns;
 	struct row_update *next;
 };
 
 struct row_plan {
 	const struct type *type;
 	struct row_plan *next;
-	size_t count;
-	const struct field *fields[DB_COLUMNS_MAX];
-	uint16_t names[DB_COLUMNS_MAX]; /* how many, of an enum */
+	struct columns columns; /* all of them */
 	char *select;			/* "SELECT a, b FROM " */
 	char *insert;			/* " (a, b) VALUES ($1, $2)" */
 	_Atomic(struct row_update *) updates;
 };
 
 /* ---- plans ------------------------------------------------------------------------------- */
+
+static void columns_add(struct columns *c, const struct field *f)
+{
+	assert(c->count < DB_COLUMNS_MAX);
+	while (f->kind == KIND_ENUM && f->names[c->names[c->count]])
+		c->names[c->count]++;
+	c->fields[c->count++] = f;
+}
 
 static struct row_plan *plan_new(const struct type *t)
 {
@@ -38,15 +52,12 @@ static struct row_plan *plan_new(const struct type *t)
 		const struct field *f = &t->fields[i];
 		if (!(f->flags & FIELD_SQL))
 			continue;
-		assert(p->count < DB_COLUMNS_MAX);
-		const char *comma = p->count ? ", " : "";
+		const char *comma = p->columns.count ? ", " : "";
+		columns_add(&p->columns, f);
 		strbuf_addf(&columns, "%s%s", comma, f->name);
-		strbuf_addf(&marks, "%s$%zu", comma, p->count + 1);
-		while (f->kind == KIND_ENUM && f->names[p->names[p->count]])
-			p->names[p->count]++;
-		p->fields[p->count++] = f;
+		strbuf_addf(&marks, "%s$%zu", comma, p->columns.count);
 	}
-	assert(p->count);
+	assert(p->columns.count);
 	strbuf_addf(&text, "SELECT %s FROM ", columns.buf);
 	p->select = strbuf_take(&text);
 	strbuf_addf(&text, " (%s) VALUES (%s)", columns.buf, marks.buf);
@@ -98,17 +109,17 @@ static const struct row_plan *plan_get(struct db *db, const struct type *t)
 	return fresh;
 }
 
-static size_t plan_column(const struct row_plan *p, const char *name)
+static const struct field *plan_column(const struct row_plan *p, const char *name)
 {
-	for (size_t i = 0; i < p->count; i++)
-		if (!strcmp(p->fields[i]->name, name))
-			return i;
+	for (size_t i = 0; i < p->columns.count; i++)
+		if (!strcmp(p->columns.fields[i]->name, name))
+			return p->columns.fields[i];
 	assert(!"the key is no column of the type");
-	return 0;
+	return NULL;
 }
 
-/* The key is left out of SET: SQLite would rewrite every index that it stands in. */
-static const char *plan_update(const struct row_plan *plan, const char *key)
+/* What cannot change is left out of SET: SQLite would rewrite every index that it stands in. */
+static const struct row_update *plan_update(const struct row_plan *plan, const char *key)
 {
 	struct row_plan *p =
 		(struct row_plan *)plan; /* `updates` is all that changes, atomically */
@@ -117,27 +128,31 @@ static const char *plan_update(const struct row_plan *plan, const char *key)
 	for (struct row_update *u = atomic_load_explicit(&p->updates, memory_order_acquire); u;
 	     u = u->next)
 		if (!strcmp(u->key, key))
-			return u->tail;
+			return u;
 
 	struct row_update *fresh = xcalloc(1, sizeof(*fresh));
 	cleanup_strbuf struct strbuf tail = STRBUF_INIT;
-	size_t column = plan_column(p, key);
+	const struct field *column = plan_column(p, key);
 
 	strbuf_init(&tail);
 	strbuf_adds(&tail, " SET ");
-	for (size_t i = 0; i < p->count; i++) {
-		if (i == column)
+	for (size_t i = 0; i < p->columns.count; i++) {
+		const struct field *f = p->columns.fields[i];
+		if (f == column || f->flags & FIELD_FIXED)
 			continue;
-		strbuf_addf(&tail, "%s%s = $%zu", comma, p->fields[i]->name, i + 1);
+		columns_add(&fresh->columns, f);
+		strbuf_addf(&tail, "%s%s = $%zu", comma, f->name, fresh->columns.count);
 		comma = ", ";
 	}
-	strbuf_addf(&tail, " WHERE %s = $%zu", key, column + 1);
-	fresh->key = p->fields[column]->name;
+	assert(fresh->columns.count);
+	columns_add(&fresh->columns, column);
+	strbuf_addf(&tail, " WHERE %s = $%zu", key, fresh->columns.count);
+	fresh->key = column->name;
 	fresh->tail = strbuf_take(&tail);
 	fresh->next = atomic_load(&p->updates);
 	while (!atomic_compare_exchange_weak(&p->updates, &fresh->next, fresh))
 		;
-	return fresh->tail;
+	return fresh;
 }
 
 /* ---- struct to values -------------------------------------------------------------------- */
@@ -160,11 +175,11 @@ static struct db_value json_value(const struct field *f, const void *at, struct 
 				  .len = json->len - from };
 }
 
-static void values_fill(const struct row_plan *p, const void *row, struct strbuf *json,
+static void values_fill(const struct columns *columns, const void *row, struct strbuf *json,
 			struct db_value *values)
 {
-	for (size_t i = 0; i < p->count; i++) {
-		const struct field *f = p->fields[i];
+	for (size_t i = 0; i < columns->count; i++) {
+		const struct field *f = columns->fields[i];
 		const void *at = (const char *)row + f->offset;
 		int index;
 		switch (f->kind) {
@@ -182,7 +197,7 @@ static void values_fill(const struct row_plan *p, const void *row, struct strbuf
 		case KIND_ENUM:
 			index = *(const int *)at;
 			values[i] = text_value(
-				f, index >= 0 && index < p->names[i] ? f->names[index] : NULL);
+				f, index >= 0 && index < columns->names[i] ? f->names[index] : NULL);
 			break;
 		case KIND_OBJECT:
 		case KIND_LIST:
@@ -191,15 +206,15 @@ static void values_fill(const struct row_plan *p, const void *row, struct strbuf
 	}
 }
 
-static void values_finish(const struct row_plan *p, const struct strbuf *json,
+static void values_finish(const struct columns *columns, const struct strbuf *json,
 			  struct db_value *values, size_t rows)
 {
-	for (size_t i = 0; i < p->count; i++) {
-		enum field_kind kind = p->fields[i]->kind;
+	for (size_t i = 0; i < columns->count; i++) {
+		enum field_kind kind = columns->fields[i]->kind;
 		if (kind != KIND_OBJECT && kind != KIND_LIST && kind != KIND_MAP)
 			continue;
 		for (size_t row = 0; row < rows; row++) {
-			struct db_value *v = &values[row * p->count + i];
+			struct db_value *v = &values[row * columns->count + i];
 			if (v->len)
 				v->ptr = json->buf + (uintptr_t)v->ptr;
 		}
@@ -282,8 +297,8 @@ static int row_read(const struct row_plan *p, struct db_rows *rows, const char *
 		    struct arena *arena, void *row, struct err *err)
 {
 	memset(row, 0, p->type->size);
-	for (size_t i = 0; i < p->count; i++) {
-		const struct field *f = p->fields[i];
+	for (size_t i = 0; i < p->columns.count; i++) {
+		const struct field *f = p->columns.fields[i];
 		if (value_read(f, db_column(rows, (int)i), table, arena,
 			       (char *)row + f->offset, err))
 			return -1;
@@ -570,23 +585,24 @@ int db_insert(struct db_conn *c, const struct type *t, const char *table, const 
 int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 		   const void *values, size_t count, struct err *err)
 {
-	const struct row_plan *p = plan_get(c->db, t);
-	const char *sql = sql_join(c, "INSERT INTO ", table, p->insert, "");
+	const struct row_plan *plan = plan_get(c->db, t);
+	const struct columns *columns = &plan->columns;
+	const char *sql = sql_join(c, "INSERT INTO ", table, plan->insert, "");
 	const size_t chunk = MIN(count, db_is_postgres(c->db) ? (size_t)INSERT_ROWS_POSTGRES :
 								(size_t)INSERT_ROWS_SQLITE);
 	struct db_value one[DB_COLUMNS_MAX];
 	cleanup_free struct db_value *many =
-		count > 1 ? xreallocarray(NULL, chunk * p->count, sizeof(*many)) : NULL;
+		count > 1 ? xreallocarray(NULL, chunk * columns->count, sizeof(*many)) : NULL;
 	struct db_value *values_of = many ? many : one;
 
 	for (size_t at = 0; at < count; at += chunk) {
 		size_t n = MIN(chunk, count - at);
 		strbuf_reset(&c->json);
 		for (size_t i = 0; i < n; i++)
-			values_fill(p, (const char *)values + (at + i) * t->size, &c->json,
-				    values_of + i * p->count);
-		values_finish(p, &c->json, values_of, n);
-		if (db_exec_batch(c, sql, values_of, p->count, n, NULL, err))
+			values_fill(columns, (const char *)values + (at + i) * t->size, &c->json,
+				    values_of + i * columns->count);
+		values_finish(columns, &c->json, values_of, n);
+		if (db_exec_batch(c, sql, values_of, columns->count, n, NULL, err))
 			return -1;
 	}
 	return 0;
@@ -595,15 +611,15 @@ int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 int db_update(struct db_conn *c, const struct type *t, const char *table, const char *key,
 	      const void *value, struct err *err)
 {
-	const struct row_plan *p = plan_get(c->db, t);
-	const char *sql = sql_join(c, "UPDATE ", table, plan_update(p, key), "");
+	const struct row_update *u = plan_update(plan_get(c->db, t), key);
+	const char *sql = sql_join(c, "UPDATE ", table, u->tail, "");
 	struct db_value values[DB_COLUMNS_MAX];
 	int64_t changed;
 
 	strbuf_reset(&c->json);
-	values_fill(p, value, &c->json, values);
-	values_finish(p, &c->json, values, 1);
-	if (db_exec(c, sql, (struct db_args){ values, p->count }, &changed, err))
+	values_fill(&u->columns, value, &c->json, values);
+	values_finish(&u->columns, &c->json, values, 1);
+	if (db_exec(c, sql, (struct db_args){ values, u->columns.count }, &changed, err))
 		return -1;
 	if (!changed)
 		return err_set(err, ERR_NOT_FOUND, "no %s with this %s", table, key);

@@ -132,6 +132,9 @@ struct http_stream *http_respond_stream(struct http_response *res, size_t buffer
 /* event and id without line ends, or NULL; false: closed or full. */
 bool http_stream_push(struct http_stream *st, const char *event, const char *id,
 		      struct slice data);
+/* Between these two, events go out together: at the second, or when there is much of them. */
+void http_stream_cork(struct http_stream *st);
+void http_stream_uncork(struct http_stream *st);
 bool http_stream_closed(const struct http_stream *st);
 void http_stream_finish(struct http_stream *st); /* sends what is buffered, then ends */
 void http_stream_unref(struct http_stream *st);	 /* alone ends nothing */

@@ -28,6 +28,8 @@
 #define UNEXPECTED_MAX (64 << 10)
 /* The kernel would grow its own part of the buffer to megabytes. */
 #define SEND_BYTES (64 << 10)
+/* So much does not wait for the rest. */
+#define CORKED_MAX (16 << 10)
 #define TICK_MS	   1000
 
 struct http_stream {
@@ -41,6 +43,7 @@ struct http_stream {
 	bool closed;			   /* takes no more */
 	bool finishing;			   /* ends when the buffer is empty */
 	bool waits_writable;
+	bool corked;
 	size_t unexpected;
 	char *buf;
 	size_t start, len, max;
@@ -207,11 +210,27 @@ bool http_stream_push(struct http_stream *st, const char *event, const char *id,
 		stream_close(st);
 	} else if (!st->finishing && !st->closed) {
 		buffer_add(st, sb.buf, sb.len);
-		stream_flush(st);
+		if (!st->corked || st->len > CORKED_MAX)
+			stream_flush(st);
 		taken = !st->closed;
 	}
 	pthread_mutex_unlock(&st->lock);
 	return taken;
+}
+
+void http_stream_cork(struct http_stream *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->corked = true;
+	pthread_mutex_unlock(&st->lock);
+}
+
+void http_stream_uncork(struct http_stream *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->corked = false;
+	stream_flush(st);
+	pthread_mutex_unlock(&st->lock);
 }
 
 void http_stream_finish(struct http_stream *st)

@@ -312,14 +312,15 @@ void array_spec(const struct array_request *r, int64_t index, struct arena *a,
 
 static const struct field workload_fields[] = {
 	FIELD_ID(struct workload, id, "wl", COLUMN_SET, "The workload."),
-	FIELD_ID(struct workload, org_id, "or", COLUMN_SET, "Who pays for it."),
-	FIELD_TEXT(struct workload, name, 0, NAME_MAX_BYTES, COLUMN | FIELD_LINE, "Its name."),
+	FIELD_ID(struct workload, org_id, "or", COLUMN_SET | FIELD_FIXED, "Who pays for it."),
+	FIELD_TEXT(struct workload, name, 0, NAME_MAX_BYTES, COLUMN | FIELD_FIXED | FIELD_LINE,
+		   "Its name."),
 	FIELD_ENUM(struct workload, state, workload_state_names, WORKLOAD_PENDING, COLUMN,
 		   "Where it stands."),
 	FIELD_TEXT(struct workload, reason, 0, 64, COLUMN | FIELD_LINE, "Why, for programs."),
 	FIELD_TEXT(struct workload, reason_text, 0, REASON_TEXT_MAX_BYTES, COLUMN,
 		   "Why, for people."),
-	FIELD_OBJECT(struct workload, spec, &workload_spec_type, COLUMN_SET,
+	FIELD_OBJECT(struct workload, spec, &workload_spec_type, COLUMN_SET | FIELD_FIXED,
 		     "What was submitted, without secrets."),
 	FIELD_TEXT(
 		struct workload, image_pinned, 0, IMAGE_MAX_BYTES + DIGEST_MAX_BYTES,
@@ -327,15 +328,17 @@ static const struct field workload_fields[] = {
 		"The image with its digest, once the first worker has resolved it; retries run "
 		"the same one."),
 	FIELD_MONEY(
-		struct workload, max_price_uusd_h, COLUMN,
+		struct workload, max_price_uusd_h, COLUMN | FIELD_FIXED,
 		"The highest price that it will ever be placed at, in millionths of a dollar "
 		"an hour."),
-	FIELD_ID(struct workload, quote_id, "qt", COLUMN_NULL, "The quote that it uses."),
-	FIELD_ID(struct workload, worker_wanted, "wk", COLUMN_NULL, "The quote's worker."),
+	FIELD_ID(struct workload, quote_id, "qt", COLUMN_NULL | FIELD_FIXED,
+		 "The quote that it uses."),
+	FIELD_ID(struct workload, worker_wanted, "wk", COLUMN_NULL | FIELD_FIXED,
+		 "The quote's worker."),
 	FIELD_INT(struct workload, attempts, 0, COUNT_MAX, 0, COLUMN, "Leases made so far."),
 	FIELD_INT(struct workload, exit_code, -1, 255, -1, COLUMN,
 		  "Exit status of its container; -1: none."),
-	FIELD_TIME(struct workload, created_ms, COLUMN, "When it was submitted."),
+	FIELD_TIME(struct workload, created_ms, COLUMN | FIELD_FIXED, "When it was submitted."),
 	FIELD_TIME(struct workload, started_ms, COLUMN, "When it first ran."),
 	FIELD_TIME(struct workload, ended_ms, COLUMN, "When it ended."),
 	FIELD_TIME(struct workload, removed_ms, COLUMN, "When it was removed from the list."),
@@ -343,8 +346,9 @@ static const struct field workload_fields[] = {
 		    "Charged so far, in millionths of a dollar."),
 	FIELD_ID(struct workload, lease_id, "le", COLUMN_NULL, "The current or last lease."),
 	FIELD_ID(struct workload, worker_id, "wk", COLUMN_NULL, "The worker of that lease."),
-	FIELD_ID(struct workload, array_id, "ar", COLUMN_NULL, "The array that it is part of."),
-	FIELD_INT(struct workload, array_index, 0, ARRAY_MAX - 1, 0, COLUMN,
+	FIELD_ID(struct workload, array_id, "ar", COLUMN_NULL | FIELD_FIXED,
+		 "The array that it is part of."),
+	FIELD_INT(struct workload, array_index, 0, ARRAY_MAX - 1, 0, COLUMN | FIELD_FIXED,
 		  "Its number in that array, from 0."),
 	FIELD_TIME(struct workload, updated_ms, COLUMN, "When this record last changed."),
 };
@@ -375,10 +379,10 @@ TYPE(workload_page, workload_page, "Workloads of an organisation.");
 
 static const struct field replica_fields[] = {
 	FIELD_ID(struct replica, id, "rp", COLUMN_SET, "The replica."),
-	FIELD_ID(struct replica, org_id, "or", COLUMN_SET, "Who pays for it."),
-	FIELD_ID(struct replica, workload_id, "wl", COLUMN_SET,
+	FIELD_ID(struct replica, org_id, "or", COLUMN_SET | FIELD_FIXED, "Who pays for it."),
+	FIELD_ID(struct replica, workload_id, "wl", COLUMN_SET | FIELD_FIXED,
 		 "The workload that it is part of."),
-	FIELD_INT(struct replica, number, 0, 100000, 0, COLUMN,
+	FIELD_INT(struct replica, number, 0, 100000, 0, COLUMN | FIELD_FIXED,
 		  "Number in its workload, from 0."),
 	FIELD_ENUM(struct replica, state, replica_state_names, REPLICA_PENDING, COLUMN,
 		   "Where it stands."),
@@ -390,7 +394,7 @@ static const struct field replica_fields[] = {
 	FIELD_ID(struct replica, lease_id, "le", COLUMN_NULL, "The current or last lease."),
 	FIELD_ID(struct replica, hold_id, "tr", COLUMN_NULL,
 		 "The hold that stands for it until a lease takes over."),
-	FIELD_TIME(struct replica, created_ms, COLUMN, "When it was made."),
+	FIELD_TIME(struct replica, created_ms, COLUMN | FIELD_FIXED, "When it was made."),
 	FIELD_TIME(struct replica, updated_ms, COLUMN, "When this record last changed."),
 };
 TYPE(replica, replica, "One instance of a workload.");

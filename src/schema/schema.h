@@ -42,6 +42,7 @@ enum field_flags {
 	FIELD_NULL = 1 << 5,      /* absent is NULL in SQL (texts and ids); else '' */
 	FIELD_HIDDEN = 1 << 6,    /* has a column, never in JSON */
 	FIELD_RAW = 1 << 7,       /* text with any characters but NUL (output of other programs) */
+	FIELD_FIXED = 1 << 8,     /* a column that is never changed once its row is there */
 };
 
 struct type;

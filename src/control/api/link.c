@@ -271,15 +271,12 @@ static int observe_lease(struct control *c, struct db_conn *conn, const struct w
 	if (!event_of(o, &event))
 		return 0;
 	event.age_ms = MAX(control_now(c) - heard_ms, 0);
-	int before = lease.state;
-
 	if (lease_transition(c, conn, &lease, &event, w->id, a, &why) < 0) {
 		if (why.code != ERR_CONFLICT)
 			return *err = why, -1;
 		*ret_problem = arena_printf(a, "%s: %s", o->lease, why.text);
-		return 0;
 	}
-	return before != LEASE_ENDED && lease.state == LEASE_ENDED ? 0 : lease_store(c, conn, &lease, err);
+	return 0;
 }
 
 static bool observation_has(const struct observation *o, const char *lease_id)

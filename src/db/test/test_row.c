@@ -215,6 +215,44 @@ static void get_and_update(void **state)
 		     ERR_INTERNAL);
 }
 
+/* Some of a thing's columns, of which two stay as they were inserted. */
+struct counted {
+	const char *note, *id;
+	int64_t count;
+	struct text_list words;
+};
+static const struct field counted_fields[] = {
+	FIELD_TEXT(struct counted, note, 0, 400, FIELD_SQL | FIELD_FIXED, "About it."),
+	FIELD_ID(struct counted, id, "th", FIELD_SQL | FIELD_REQUIRED, "This."),
+	FIELD_INT(struct counted, count, INT64_MIN, INT64_MAX, 0, FIELD_SQL, "How many."),
+	FIELD_TEXTS(struct counted, words, 8, 40, FIELD_SQL | FIELD_FIXED, "Some."),
+};
+static TYPE(counted, counted, "A thing's count.");
+
+static int update_counted(struct db_conn *c, void *arg, struct err *err)
+{
+	return db_update(c, &counted_type, "thing", "id", arg, err);
+}
+
+static void fixed_columns(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct counted one = { .id = ID1, .note = "another", .count = 7 };
+	struct thing after;
+	struct err err;
+
+	test_store_run(s, tables);
+	assert_ok(db_tx(s->conn, insert, (void *)&full, &err));
+	assert_ok(db_tx(s->conn, update_counted, &one, &err));
+	assert_ok(db_get(s->conn, &thing_type, "thing", "WHERE count = 7", DB_NO_ARGS, &arena,
+			 &after, &err));
+	after.count = full.count;
+	assert_full(&after);
+	one.id = ID2;
+	assert_fails(db_tx(s->conn, update_counted, &one, &err), ERR_NOT_FOUND);
+}
+
 struct many {
 	struct thing *items;
 	size_t len;
@@ -352,6 +390,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST_BOTH(all_kinds),
 		TEST_BOTH(get_and_update),
+		TEST_BOTH(fixed_columns),
 		TEST_BOTH(many_at_once),
 		TEST_BOTH(by_many_keys),
 		TEST_BOTH(broken_columns),

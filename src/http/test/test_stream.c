@@ -72,6 +72,42 @@ static void test_push(void **state)
 	WAIT_FOR(streams() == 0);
 }
 
+static void test_corked(void **state)
+{
+	cleanup_free char *data = xcalloc(1, 20000);
+	int fd = stream_open("/stream");
+	struct http_stream *st = stream_take();
+	char byte;
+
+	strbuf_reset(&got);
+	assert_true(raw_read(fd, &got, "\r\n\r\n", 5000));
+	strbuf_reset(&got);
+	http_stream_cork(st);
+	assert_true(http_stream_push(st, NULL, NULL, SLICE("a")));
+	assert_true(http_stream_push(st, NULL, NULL, SLICE("b")));
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+	http_stream_uncork(st);
+	assert_true(raw_read(fd, &got, "data: b\n\n", 5000));
+	assert_string_equal(got.buf, "data: a\n\ndata: b\n\n");
+	assert_true(http_stream_push(st, NULL, NULL, SLICE("c")));
+	assert_true(raw_read(fd, &got, "data: c\n\n", 5000));
+	/* Much does not wait, and what is left goes before the end. */
+	strbuf_reset(&got);
+	memset(data, 'x', 19999);
+	http_stream_cork(st);
+	assert_true(http_stream_push(st, NULL, NULL, slice_of(data)));
+	assert_true(raw_read(fd, &got, "x\n\n", 5000));
+	assert_true(http_stream_push(st, NULL, NULL, SLICE("d")));
+	strbuf_reset(&got);
+	http_stream_finish(st);
+	assert_true(raw_read(fd, &got, NULL, 5000));
+	assert_string_equal(got.buf, "data: d\n\n");
+	http_stream_uncork(st);
+	http_stream_unref(st);
+	close(fd);
+	WAIT_FOR(streams() == 0);
+}
+
 struct collected {
 	int count, last;
 };
@@ -361,6 +397,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_push),
+		TEST(test_corked),
 		TEST(test_resume),
 		TEST(test_bounded),
 		TEST(test_slow_reader_gets_all),
