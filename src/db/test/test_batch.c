@@ -23,21 +23,26 @@ static void rewriting(void **state)
 {
 	assert_rewritten("INSERT INTO t (a, b) VALUES ($1, $2)", 2,
 			 "INSERT INTO t (a, b) SELECT batch.p1, batch.p2"
-			 " FROM unnest($1, $2) AS batch (p1, p2)",
+			 " FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch",
 			 -1);
 	assert_rewritten("INSERT INTO t (a, b, c, d) VALUES ($2, '$1, (', coalesce($1, 0), 5)"
 			 " ON CONFLICT (a, b) DO NOTHING",
 			 2,
 			 "INSERT INTO t (a, b, c, d) SELECT batch.p2, '$1, (', coalesce(batch.p1, 0), 5"
-			 " FROM unnest($1, $2) AS batch (p1, p2) ON CONFLICT (a, b) DO NOTHING",
+			 " FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch"
+			 " ON CONFLICT (a, b) DO NOTHING",
 			 -1);
-	assert_rewritten("UPDATE t SET b = b + $2, c = '$2' WHERE id = $1 AND (c = $3 OR d <> $12)", 12,
-			 "UPDATE t SET b = b + batch.p2, c = '$2' FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9,"
-			 " $10, $11, $12) AS batch (p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12)"
-			 " WHERE id = batch.p1 AND (c = batch.p3 OR d <> batch.p12)",
+	assert_rewritten("UPDATE t SET b = b + $2, c = '$2' WHERE id = $1 AND (c = $3 OR d <> $10)", 10,
+			 "UPDATE t SET b = b + batch.p2, c = '$2' FROM (SELECT unnest($1) AS p1,"
+			 " unnest($2) AS p2, unnest($3) AS p3, unnest($4) AS p4, unnest($5) AS p5,"
+			 " unnest($6) AS p6, unnest($7) AS p7, unnest($8) AS p8, unnest($9) AS p9,"
+			 " unnest($10) AS p10) AS batch"
+			 " WHERE id = batch.p1 AND (c = batch.p3 OR d <> batch.p10)",
 			 0);
 	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2", 2,
-			 "UPDATE t SET b = batch.p1 FROM unnest($1, $2) AS batch (p1, p2) WHERE id = batch.p2", 1);
+			 "UPDATE t SET b = batch.p1 FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch"
+			 " WHERE id = batch.p2",
+			 1);
 	/* Rows might concern the same row, see each other, or not fit the form. */
 	assert_rewritten("UPDATE t SET b = $1 WHERE id > $2", 2, NULL, 0);
 	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2 + 1", 2, NULL, 0);
