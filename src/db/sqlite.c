@@ -490,14 +490,14 @@ static int sqlite_exec(struct db_rows *r, struct db_args args, int64_t *ret_chan
 }
 
 static int sqlite_exec_batch(struct db_rows *r, const struct db_value *values, size_t count,
-			     int64_t *ret_changed, struct err *err)
+			     int64_t *changed, struct err *err)
 {
-	int64_t changed = 0;
+	int64_t unasked = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (step_all(stmt_of(r), values + i * (size_t)r->params, &changed, err))
+		if (step_all(stmt_of(r), values + i * (size_t)r->params,
+			     changed ? changed : &unasked, err))
 			return -1;
-	*ret_changed = changed;
 	return 0;
 }
 

@@ -124,7 +124,8 @@ static int stmt_get(struct db_conn *c, const char *sql, struct db_rows **ret, st
 		if (stmt_new(c, sql, len, hash, &stmt, err))
 			return -1;
 		if (!busy) {
-			if (c->stmt_count >= STMT_CACHE_MAX)
+			/* What a pipeline has sent is still to be answered. */
+			if (c->stmt_count >= STMT_CACHE_MAX && !c->piping)
 				stmt_evict(c);
 			stmt->cached = true;
 			stmt->next = *bucket;
@@ -146,7 +147,7 @@ struct call {
 	const char *sql;
 	struct db_args args; /* of one row */
 	size_t count;	     /* rows of a batch */
-	int64_t changed;
+	int64_t *changed;
 	struct db_rows *rows;
 };
 
@@ -168,9 +169,9 @@ static int call_once(struct db_conn *c, struct call *call, struct err *err)
 			"%zu values for a statement with %d parameters: %.100s", call->args.len,
 			stmt->params, call->sql);
 	else if (call->what == EXEC)
-		r = store->exec(stmt, call->args, &call->changed, err);
+		r = store->exec(stmt, call->args, call->changed, err);
 	else if (call->what == BATCH)
-		r = store->exec_batch(stmt, call->args.items, call->count, &call->changed, err);
+		r = store->exec_batch(stmt, call->args.items, call->count, call->changed, err);
 	else
 		r = store->query(stmt, call->args, err);
 
@@ -210,6 +211,12 @@ static int call_run(struct db_conn *c, struct call *call, struct err *err)
 		tx_note_failure(c, err);
 		return -1;
 	}
+	if (c->piping && call->what != BATCH) {
+		err_set(err, ERR_INTERNAL, "in db_pipeline a statement that is no batch: %.100s",
+			call->sql);
+		tx_note_failure(c, err);
+		return -1;
+	}
 	c->asked = true;
 	while (call_once(c, call, err)) {
 		if (c->mode != TX_NONE) {
@@ -237,27 +244,52 @@ static int write_check(const struct db_conn *c, const char *sql, struct err *err
 int db_exec(struct db_conn *c, const char *sql, struct db_args args, int64_t *ret_changed,
 	    struct err *err)
 {
-	struct call call = { .what = EXEC, .sql = sql, .args = args };
+	int64_t changed = 0;
+	struct call call = { .what = EXEC, .sql = sql, .args = args, .changed = &changed };
 
 	if (write_check(c, sql, err) || call_run(c, &call, err))
 		return -1;
 	if (ret_changed)
-		*ret_changed = call.changed;
+		*ret_changed = changed;
 	return 0;
 }
 
 int db_exec_batch(struct db_conn *c, const char *sql, const struct db_value *values,
 		  size_t columns, size_t count, int64_t *ret_changed, struct err *err)
 {
-	struct call call = {
-		.what = BATCH, .sql = sql, .args = { values, columns }, .count = count
-	};
+	int64_t changed = 0;
+	struct call call = { .what = BATCH,
+			     .sql = sql,
+			     .args = { values, columns },
+			     .count = count,
+			     .changed = c->piping ? ret_changed : &changed };
 
+	if (ret_changed && c->piping)
+		*ret_changed = 0;
 	if (write_check(c, sql, err) || (count && call_run(c, &call, err)))
 		return -1;
-	if (ret_changed)
-		*ret_changed = call.changed;
+	if (ret_changed && !c->piping)
+		*ret_changed = changed;
 	return 0;
+}
+
+int db_pipeline(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
+{
+	const struct db_store *store = c->db->store;
+	struct err sent;
+	int r;
+
+	assert(c->mode == TX_WRITE && !c->piping && c->open_rows == 0);
+	c->piping = true;
+	r = fn(c, arg, err);
+	c->piping = false;
+	/* What was sent came before whatever fn met with. */
+	if (store->pipeline_end && store->pipeline_end(c, &sent)) {
+		tx_note_failure(c, &sent);
+		*err = sent;
+		return -1;
+	}
+	return r;
 }
 
 int db_query(struct db_conn *c, const char *sql, struct db_args args, struct db_rows **ret,
