@@ -56,8 +56,10 @@ struct db_store {
 			  int64_t *changed, struct err *err);
 	/* NULL: nothing is ever left to it. */
 	int (*pipeline_end)(struct db_conn *c, struct err *err);
-	/* The statement has taken its whole effect when this returns. */
-	int (*query)(struct db_rows *r, struct db_args args, struct err *err);
+	/* The statement has taken its whole effect when this returns, but for several executions at
+	 * once (see db_query_many). */
+	int (*query)(struct db_rows *r, const struct db_value *values, size_t count,
+		     struct err *err);
 	int (*next)(struct db_rows *r, struct err *err);
 	/* Borrowed until the next row. */
 	struct db_value (*column)(struct db_rows *r, int col);
@@ -105,6 +107,7 @@ struct db_conn {
 	enum tx_mode mode;
 	bool asked;	   /* in TX_READ_ONE: the one statement has been made */
 	bool piping;	   /* in db_pipeline */
+	bool many;	   /* the rows of a db_query_many are being read */
 	bool lost;	   /* the connection is gone; set by the store */
 	struct err failed; /* the first failure in the running transaction; ERR_NONE: none */
 	VEC(struct hook) hooks;
@@ -122,6 +125,11 @@ void db_conn_init_(struct db_conn *c, struct db *db);
 void db_conn_release_(struct db_conn *c);
 
 /* stmt.c */
+/* The rows of several executions of a statement, one after the other, in a transaction; `values` as
+ * db_exec_batch takes them.  PostgreSQL works on the next while the rows of one are read: until
+ * they are freed, nothing else may be asked of the connection.  SQLite: one. */
+int db_query_many(struct db_conn *c, const char *sql, const struct db_value *values,
+		  size_t columns, size_t count, struct db_rows **ret, struct err *err) must_check;
 void stmts_release(struct db_conn *c);
 struct db_value db_column(struct db_rows *r, int col);
 

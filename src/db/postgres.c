@@ -31,6 +31,7 @@ struct postgres_conn {
 	unsigned name_next;
 	const char *begin; /* to be sent before the next statement, or NULL */
 	VEC(struct sent) sent; /* in the pipeline that is open, in order */
+	size_t answered;       /* of these */
 	struct postgres_params params;  /* scratch of pipe_send */
 };
 
@@ -41,6 +42,7 @@ struct postgres_stmt {
 	PGresult *res;
 	int row, row_count;
 	bool numeric; /* some column needs a look before each row is handed out */
+	bool ahead;   /* more answers are to come, as the pipeline's last */
 	/* For many rows at once; NULL: not asked for yet, or there is none. */
 	struct postgres_stmt *batch;
 	bool batch_sought;
@@ -356,6 +358,8 @@ static int pipe_send(struct postgres_conn *c, struct postgres_stmt *s,
 
 	if (!PQenterPipelineMode(c->pg))
 		return -1;
+	if (!c->sent.len)
+		c->answered = 0;
 	if (c->begin) {
 		if (!PQsendQueryParams(c->pg, c->begin, 0, NULL, NULL, NULL, NULL, 1))
 			return -1;
@@ -385,59 +389,70 @@ static void sent_answered(struct sent *x, PGresult *res)
 		*x->changed += strtoll(PQcmdTuples(res), NULL, 10);
 }
 
-/* Reads the answers up to the pipeline's end; false: the connection is lost before.  *ret_failed is
- * the first that is bad; *ret_res its answer, or else the last one. */
-static bool pipe_receive(struct postgres_conn *c, const struct sent **ret_failed,
-			 PGresult **ret_res)
+/* 1: the next answer, and to what; 0: there are no more; -1: the connection is lost. */
+static int pipe_next(struct postgres_conn *c, const struct sent **ret, PGresult **ret_res)
 {
-	size_t answered = 0;
-	int nulls = 0;
-
 	/* Each answer is followed by a NULL; two of them on end mean that nothing more will
 	 * come. */
-	while (nulls < 2) {
+	for (int nulls = 0; nulls < 2;) {
 		PGresult *res = PQgetResult(c->pg);
-		nulls = res ? 0 : nulls + 1;
-		if (!res)
-			continue;
-		if (PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
-			PQclear(res);
-			return answered == c->sent.len;
-		}
-		struct sent *x = answered < c->sent.len ? &c->sent.items[answered++] : NULL;
-		if (x)
-			sent_answered(x, res);
-		if (*ret_failed || !x) {
-			PQclear(res);
+		if (!res) {
+			nulls++;
 			continue;
 		}
-		if (!result_good(res))
-			*ret_failed = x;
-		PQclear(*ret_res);
+		bool end = PQresultStatus(res) == PGRES_PIPELINE_SYNC;
+		if (end || c->answered == c->sent.len) {
+			PQclear(res);
+			return end && c->answered == c->sent.len ? 0 : -1;
+		}
+		struct sent *x = &c->sent.items[c->answered++];
+		sent_answered(x, res);
+		*ret = x;
 		*ret_res = res;
+		return 1;
 	}
-	return false;
+	return -1;
+}
+
+/* Reads the answers that are left, unless all are `read`.  Told is the first failure, of which *res
+ * is the answer; without one *res becomes the last answer. */
+static int pipe_end(struct postgres_conn *c, int read, const struct sent *failed,
+		    PGresult **res, struct err *err)
+{
+	const struct sent *x;
+	PGresult *next;
+	int r = 0;
+
+	while (read > 0 && (read = pipe_next(c, &x, &next)) > 0) {
+		PGresult *unwanted = failed ? next : *res;
+		if (!failed)
+			*res = next;
+		if (!failed && !result_good(next))
+			failed = x;
+		PQclear(unwanted);
+	}
+	if (!PQexitPipelineMode(c->pg))
+		read = -1;
+	if (failed)
+		r = result_fail(c, *res, failed->stmt ? failed->stmt->rows.sql : "BEGIN", err);
+	else if (read < 0)
+		r = lost_fail(c, err);
+	if (read < 0)
+		c->conn.lost = true;
+	c->sent.len = 0;
+	return r;
 }
 
 /* ret_last: the last answer; may be NULL. */
 static int pipe_close(struct postgres_conn *c, PGresult **ret_last, struct err *err)
 {
-	const struct sent *failed = NULL;
 	cleanup_result PGresult *res = NULL;
-	bool whole = PQpipelineSync(c->pg) && pipe_receive(c, &failed, &res);
-	int r = 0;
 
-	whole = PQexitPipelineMode(c->pg) && whole;
-	if (failed)
-		r = result_fail(c, res, failed->stmt ? failed->stmt->rows.sql : "BEGIN", err);
-	else if (!whole)
-		r = lost_fail(c, err);
-	if (!whole)
-		c->conn.lost = true;
-	c->sent.len = 0;
-	if (!r && ret_last)
+	if (pipe_end(c, PQpipelineSync(c->pg) ? 1 : -1, NULL, &res, err))
+		return -1;
+	if (ret_last)
 		*ret_last = take_ptr(res);
-	return r;
+	return 0;
 }
 
 static int pipe_run(struct postgres_stmt *s, const struct db_value *values, int64_t *changed,
@@ -546,17 +561,79 @@ static int pg_exec_batch(struct db_rows *r, const struct db_value *values, size_
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-static int pg_query(struct db_rows *r, struct db_args args, struct err *err)
+static int rows_take(struct postgres_stmt *s, PGresult *res, struct err *err)
+{
+	s->res = res;
+	s->row = -1;
+	s->row_count = PQntuples(res);
+	return postgres_types_check(res, s->rows.sql, &s->numeric, err);
+}
+
+static int query_ahead(struct postgres_stmt *s, const struct db_value *values, size_t count,
+		       struct err *err)
+{
+	struct postgres_conn *c = conn_of(s->rows.conn);
+	size_t columns = (size_t)s->rows.params;
+
+	for (size_t i = 0; i < count; i++)
+		types_settle(s, values + i * columns);
+	for (size_t i = 0; i < count; i++)
+		if (pipe_send(c, s, values + i * columns, NULL) || PQflush(c->pg) < 0)
+			return lost_fail(c, err);
+	if (!PQpipelineSync(c->pg))
+		return lost_fail(c, err);
+	s->ahead = true;
+	s->row = s->row_count = 0;
+	return 0;
+}
+
+/* The rows of the next execution; there are none if `ahead` is no more. */
+static int ahead_next(struct postgres_stmt *s, struct err *err)
+{
+	struct postgres_conn *c = conn_of(s->rows.conn);
+	cleanup_result PGresult *res = NULL;
+	const struct sent *x, *failed = NULL;
+	int got;
+
+	PQclear(s->res);
+	s->res = NULL;
+	while ((got = pipe_next(c, &x, &res)) > 0) {
+		if (PQresultStatus(res) == PGRES_TUPLES_OK)
+			return rows_take(s, take_ptr(res), err);
+		if (!result_good(res)) {
+			failed = x;
+			break;
+		}
+		PQclear(take_ptr(res));
+	}
+	s->ahead = false;
+	s->row = s->row_count = 0;
+	return pipe_end(c, got, failed, &res, err);
+}
+
+static void pg_reset(struct db_rows *r)
 {
 	struct postgres_stmt *s = stmt_of(r);
+	struct err err;
 
-	if (pipe_run(s, args.items, NULL, &s->res, err))
+	/* A failure among those that nobody reads is told by the next statement. */
+	while (s->ahead)
+		ahead_next(s, &err);
+	PQclear(s->res);
+	s->res = NULL;
+}
+
+static int pg_query(struct db_rows *r, const struct db_value *values, size_t count,
+		    struct err *err)
+{
+	PGresult *res;
+
+	if (count > 1)
+		return query_ahead(stmt_of(r), values, count, err);
+	if (pipe_run(stmt_of(r), values, NULL, &res, err))
 		return -1;
-	s->row = -1;
-	s->row_count = PQntuples(s->res);
-	if (postgres_types_check(s->res, r->sql, &s->numeric, err)) {
-		PQclear(s->res);
-		s->res = NULL;
+	if (rows_take(stmt_of(r), res, err)) {
+		pg_reset(r);
 		return -1;
 	}
 	return 0;
@@ -566,6 +643,9 @@ static int pg_next(struct db_rows *r, struct err *err)
 {
 	struct postgres_stmt *s = stmt_of(r);
 
+	while (s->row + 1 >= s->row_count && s->ahead)
+		if (ahead_next(s, err))
+			return -1;
 	if (s->row + 1 >= s->row_count) {
 		s->row = s->row_count;
 		return 0;
@@ -577,12 +657,6 @@ static int pg_next(struct db_rows *r, struct err *err)
 static struct db_value pg_column(struct db_rows *r, int col)
 {
 	return postgres_value(stmt_of(r)->res, stmt_of(r)->row, col);
-}
-
-static void pg_reset(struct db_rows *r)
-{
-	PQclear(stmt_of(r)->res);
-	stmt_of(r)->res = NULL;
 }
 
 static int pg_backup(struct db *db, const char *path, struct err *err)

@@ -501,7 +501,8 @@ static int sqlite_exec_batch(struct db_rows *r, const struct db_value *values, s
 	return 0;
 }
 
-static int sqlite_query(struct db_rows *r, struct db_args args, struct err *err)
+static int sqlite_query(struct db_rows *r, const struct db_value *values, size_t count,
+			struct err *err)
 {
 	struct sqlite_stmt *s = stmt_of(r);
 	struct sqlite_conn *c = conn_of(r->conn);
@@ -510,8 +511,9 @@ static int sqlite_query(struct db_rows *r, struct db_args args, struct err *err)
 	    r->conn->mode != TX_MIGRATE)
 		return err_set(err, ERR_INTERNAL,
 			       "statement that writes outside of db_tx: %.100s", r->sql);
+	assert(count == 1);
 	/* Copied: the caller's values may be gone before the last row is read. */
-	if (bind(s, args.items, SQLITE_TRANSIENT, err))
+	if (bind(s, values, SQLITE_TRANSIENT, err))
 		return -1;
 
 	int rc = sqlite3_step(s->stmt);

@@ -146,7 +146,7 @@ struct call {
 	enum what what;
 	const char *sql;
 	struct db_args args; /* of one row */
-	size_t count;	     /* rows of a batch */
+	size_t count;	     /* rows of a batch, or executions of a query */
 	int64_t *changed;
 	struct db_rows *rows;
 };
@@ -173,11 +173,12 @@ static int call_once(struct db_conn *c, struct call *call, struct err *err)
 	else if (call->what == BATCH)
 		r = store->exec_batch(stmt, call->args.items, call->count, call->changed, err);
 	else
-		r = store->query(stmt, call->args, err);
+		r = store->query(stmt, call->args.items, call->count, err);
 
 	if (!r && call->what == QUERY) {
 		stmt->open = true;
 		c->open_rows++;
+		c->many = call->count > 1;
 		call->rows = stmt;
 	} else if (!stmt->cached) {
 		stmt_free(stmt);
@@ -206,7 +207,8 @@ static int call_run(struct db_conn *c, struct call *call, struct err *err)
 				c->failed.text);
 		return -1;
 	}
-	if (c->mode == TX_READ_ONE && c->asked) {
+	assert(!c->many);
+	if (c->mode == TX_READ_ONE && (c->asked || (call->what == QUERY && call->count > 1))) {
 		err_set(err, ERR_INTERNAL, "second statement in db_read_one: %.100s", call->sql);
 		tx_note_failure(c, err);
 		return -1;
@@ -295,8 +297,17 @@ int db_pipeline(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
 int db_query(struct db_conn *c, const char *sql, struct db_args args, struct db_rows **ret,
 	     struct err *err)
 {
-	struct call call = { .what = QUERY, .sql = sql, .args = args };
+	return db_query_many(c, sql, args.items, args.len, 1, ret, err);
+}
 
+int db_query_many(struct db_conn *c, const char *sql, const struct db_value *values,
+		  size_t columns, size_t count, struct db_rows **ret, struct err *err)
+{
+	struct call call = {
+		.what = QUERY, .sql = sql, .args = { values, columns }, .count = count
+	};
+
+	assert(count == 1 || db_in_tx(c));
 	if (call_run(c, &call, err))
 		return -1;
 	*ret = call.rows;
@@ -326,6 +337,7 @@ void db_rows_free(struct db_rows *r)
 	r->conn->db->store->reset(r);
 	r->open = false;
 	r->conn->open_rows--;
+	r->conn->many = false;
 	if (!r->cached)
 		stmt_free(r);
 }
