@@ -50,11 +50,16 @@ struct db_store {
 	void (*finalize)(struct db_rows *r);
 	int (*exec)(struct db_rows *r, struct db_args args, int64_t *ret_changed,
 		    struct err *err);
-	/* `values` holds count times `params` values. */
+	/* `values` holds count times `params` values.  *changed counts up; NULL: nobody asks.  With
+	 * conn->piping the store may leave it and failures to pipeline_end. */
 	int (*exec_batch)(struct db_rows *r, const struct db_value *values, size_t count,
-			  int64_t *ret_changed, struct err *err);
-	/* The statement has taken its whole effect when this returns. */
-	int (*query)(struct db_rows *r, struct db_args args, struct err *err);
+			  int64_t *changed, struct err *err);
+	/* NULL: nothing is ever left to it. */
+	int (*pipeline_end)(struct db_conn *c, struct err *err);
+	/* The statement has taken its whole effect when this returns, but for several executions at
+	 * once (see db_query_many). */
+	int (*query)(struct db_rows *r, const struct db_value *values, size_t count,
+		     struct err *err);
 	int (*next)(struct db_rows *r, struct err *err);
 	/* Borrowed until the next row. */
 	struct db_value (*column)(struct db_rows *r, int col);
@@ -101,6 +106,8 @@ struct db_conn {
 	struct db *db;
 	enum tx_mode mode;
 	bool asked;	   /* in TX_READ_ONE: the one statement has been made */
+	bool piping;	   /* in db_pipeline */
+	bool many;	   /* the rows of a db_query_many are being read */
 	bool lost;	   /* the connection is gone; set by the store */
 	struct err failed; /* the first failure in the running transaction; ERR_NONE: none */
 	VEC(struct hook) hooks;
@@ -118,6 +125,11 @@ void db_conn_init_(struct db_conn *c, struct db *db);
 void db_conn_release_(struct db_conn *c);
 
 /* stmt.c */
+/* The rows of several executions of a statement, one after the other, in a transaction; `values` as
+ * db_exec_batch takes them.  PostgreSQL works on the next while the rows of one are read: until
+ * they are freed, nothing else may be asked of the connection.  SQLite: one. */
+int db_query_many(struct db_conn *c, const char *sql, const struct db_value *values,
+		  size_t columns, size_t count, struct db_rows **ret, struct err *err) must_check;
 void stmts_release(struct db_conn *c);
 struct db_value db_column(struct db_rows *r, int col);
 
@@ -194,6 +206,14 @@ int postgres_types_check(const struct pg_result *res, const char *sql, bool *ret
 int postgres_numeric_check(const struct pg_result *res, int row, const char *sql,
 			   struct err *err) must_check;
 struct db_value postgres_value(const struct pg_result *res, int row, int col);
+/* Parameters as libpq takes them.  0: for the server to guess. */
+unsigned postgres_oid(enum db_kind kind);
+struct postgres_params {
+	const char *values[DB_PARAMS_MAX];
+	int lengths[DB_PARAMS_MAX], formats[DB_PARAMS_MAX];
+	uint64_t integers[DB_PARAMS_MAX];
+};
+void postgres_params_fill(struct postgres_params *p, const struct db_value *values, int count);
 /* postgres_batch.c.  The statement for many rows at once; false: there is none that would do
  * the same.  ret_key: the parameter in which the rows of one execution must differ, or -1. */
 bool postgres_batch_sql(const char *sql, int params, struct strbuf *ret, int *ret_key);

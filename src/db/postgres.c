@@ -4,7 +4,6 @@
  */
 #include "internal.h"
 
-#include <endian.h>
 #include <libpq-fe.h>
 
 /* "tesmigra": the advisory lock that migrations take. */
@@ -18,12 +17,22 @@ struct postgres_db {
 	char *url;
 };
 
+/* A command that the server has not answered yet. */
+struct sent {
+	struct postgres_stmt *stmt; /* NULL: BEGIN or DEALLOCATE */
+	bool prepare;
+	int64_t *changed; /* of an execution: counts up; may be NULL */
+};
+
 struct postgres_conn {
 	struct db_conn conn;
 	PGconn *pg;
 	unsigned session; /* counts connections; what was prepared in another is gone */
 	unsigned name_next;
 	const char *begin; /* to be sent before the next statement, or NULL */
+	VEC(struct sent) sent; /* in the pipeline that is open, in order */
+	size_t answered;       /* of these */
+	struct postgres_params params;  /* scratch of pipe_send */
 };
 
 struct postgres_stmt {
@@ -33,6 +42,7 @@ struct postgres_stmt {
 	PGresult *res;
 	int row, row_count;
 	bool numeric; /* some column needs a look before each row is handed out */
+	bool ahead;   /* more answers are to come, as the pipeline's last */
 	/* For many rows at once; NULL: not asked for yet, or there is none. */
 	struct postgres_stmt *batch;
 	bool batch_sought;
@@ -137,6 +147,7 @@ static int session_open(struct postgres_conn *c, struct err *err)
 	PQfinish(c->pg);
 	c->session++;
 	c->begin = NULL;
+	c->sent.len = 0;
 	c->conn.lost = true;
 	c->pg = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(c->pg) != CONNECTION_OK) {
@@ -158,6 +169,7 @@ static void pg_conn_close(struct db_conn *conn)
 
 	db_conn_release_(conn);
 	PQfinish(c->pg);
+	vec_release(&c->sent);
 	free(c);
 }
 
@@ -299,7 +311,10 @@ static void unprepare(struct postgres_stmt *s)
 	if (is_prepared(s) && !c->conn.lost) {
 		char sql[32];
 		snprintf(sql, sizeof(sql), "DEALLOCATE %s", s->name);
-		PQclear(PQexec(c->pg, sql));
+		if (PQpipelineStatus(c->pg) == PQ_PIPELINE_OFF)
+			PQclear(PQexec(c->pg, sql));
+		else if (PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 1))
+			*vec_push(&c->sent) = (struct sent){ 0 };
 	}
 	s->session = 0;
 }
@@ -318,25 +333,13 @@ static void pg_finalize(struct db_rows *r)
 	free(s);
 }
 
-static Oid oid_of(enum db_kind kind)
-{
-	switch (kind) {
-	case DB_KIND_INT: return OID_INT8;
-	case DB_KIND_TEXT: return OID_TEXT;
-	case DB_KIND_BLOB: return OID_BYTEA;
-	case DB_KIND_TEXTS: return OID_TEXT_ARRAY;
-	case DB_KIND_NULL: break;
-	}
-	return 0;
-}
-
 /* Settles the parameters' types by the values at hand; a statement that was prepared for others
  * is prepared again. */
 static void types_settle(struct postgres_stmt *s, const struct db_value *values)
 {
 	for (int i = 0; i < s->rows.params; i++) {
 		const struct db_value *v = &values[i];
-		Oid type = oid_of(v->kind ? v->kind : v->null_of);
+		Oid type = postgres_oid(v->kind ? v->kind : v->null_of);
 		if (s->types[i] == type || !type || (!v->kind && s->types[i]))
 			continue;
 		unprepare(s);
@@ -344,146 +347,144 @@ static void types_settle(struct postgres_stmt *s, const struct db_value *values)
 	}
 }
 
-struct params {
-	const char *values[DB_PARAMS_MAX];
-	int lengths[DB_PARAMS_MAX], formats[DB_PARAMS_MAX];
-	uint64_t integers[DB_PARAMS_MAX];
-};
+/* ---- pipelines ---------------------------------------------------------------------------- */
 
-static void params_fill(struct params *p, const struct db_value *values, int count)
+/* Opens a pipeline if none is, and puts into it: [BEGIN] [prepare] execute.  What becomes of them
+ * is told by pipe_close. */
+static int pipe_send(struct postgres_conn *c, struct postgres_stmt *s,
+		     const struct db_value *values, int64_t *changed)
 {
-	for (int i = 0; i < count; i++) {
-		const struct db_value *v = &values[i];
-		p->formats[i] = 1;
-		switch (v->kind) {
-		case DB_KIND_NULL:
-			p->values[i] = NULL;
-			p->lengths[i] = 0;
-			break;
-		case DB_KIND_INT:
-			p->integers[i] = htobe64((uint64_t)v->integer);
-			p->values[i] = (const char *)&p->integers[i];
-			p->lengths[i] = 8;
-			break;
-		case DB_KIND_TEXT:
-		case DB_KIND_BLOB:
-		case DB_KIND_TEXTS:
-			p->values[i] = v->len ? v->ptr : "";
-			p->lengths[i] = (int)v->len;
-			break;
-		}
-	}
-}
+	struct postgres_params *p = &c->params;
 
-/* One exchange with the server, as a pipeline: [BEGIN] [prepare] execute × count.  On success
- * *ret is the result of the last execution. */
-struct exchange {
-	struct postgres_stmt *stmt;
-	const struct db_value *values;
-	size_t count;
-	bool arrays; /* of a batch, whose types are settled */
-	int64_t changed;
-	PGresult *res;
-};
-
-static int exchange_send(struct postgres_conn *c, struct exchange *x, const char *begin,
-			 bool prepare)
-{
-	struct postgres_stmt *s = x->stmt;
-	struct params params;
-
-	if (begin && !PQsendQueryParams(c->pg, begin, 0, NULL, NULL, NULL, NULL, 1))
+	if (!PQenterPipelineMode(c->pg))
 		return -1;
-	if (prepare) {
+	if (!c->sent.len)
+		c->answered = 0;
+	if (c->begin) {
+		if (!PQsendQueryParams(c->pg, c->begin, 0, NULL, NULL, NULL, NULL, 1))
+			return -1;
+		*vec_push(&c->sent) = (struct sent){ 0 };
+		c->begin = NULL;
+	}
+	if (!is_prepared(s)) {
 		snprintf(s->name, sizeof(s->name), "s%u", c->name_next++);
 		if (!PQsendPrepare(c->pg, s->name, s->rows.sql, s->rows.params, s->types))
 			return -1;
-	}
-	for (size_t i = 0; i < x->count; i++) {
-		params_fill(&params, x->values + i * (size_t)s->rows.params, s->rows.params);
-		if (!PQsendQueryPrepared(c->pg, s->name, s->rows.params, params.values,
-					 params.lengths, params.formats, 1))
-			return -1;
-	}
-	return PQpipelineSync(c->pg) ? 0 : -1;
-}
-
-/* Reads up to the pipeline's end.  x->res becomes the first failure, or else the last result;
- * NULL: connection lost. ret_done counts the commands that succeeded. */
-static bool exchange_receive(struct postgres_conn *c, struct exchange *x, int *ret_done)
-{
-	bool good = true, end = false;
-	int nulls = 0, done = 0;
-
-	/* Each result is followed by a NULL; two of them on end mean that nothing more will
-	 * come. */
-	while (!end && nulls < 2) {
-		PGresult *res = PQgetResult(c->pg);
-		nulls = res ? 0 : nulls + 1;
-		if (!res)
-			continue;
-		ExecStatusType status = PQresultStatus(res);
-		end = status == PGRES_PIPELINE_SYNC;
-		if (end || status == PGRES_PIPELINE_ABORTED || !good) {
-			PQclear(res);
-			continue;
-		}
-		good = result_good(res);
-		if (good) {
-			done++;
-			x->changed += strtoll(PQcmdTuples(res), NULL, 10);
-		}
-		PQclear(x->res);
-		x->res = res;
-	}
-	if (good && !end) {
-		PQclear(x->res);
-		x->res = NULL;
-	}
-	*ret_done = done;
-	return good && end;
-}
-
-static int exchange_run(struct postgres_conn *c, struct exchange *x, struct err *err)
-{
-	struct postgres_stmt *s = x->stmt;
-	const char *begin = c->begin;
-	bool good = false;
-	int done = 0;
-
-	for (size_t i = 0; !x->arrays && i < x->count; i++)
-		types_settle(s, x->values + i * (size_t)s->rows.params);
-	bool prepare = !is_prepared(s);
-
-	c->begin = NULL;
-	if (PQenterPipelineMode(c->pg) && !exchange_send(c, x, begin, prepare))
-		good = exchange_receive(c, x, &done);
-	bool whole = PQexitPipelineMode(c->pg);
-	if (prepare && done > (begin ? 1 : 0))
+		*vec_push(&c->sent) = (struct sent){ .stmt = s, .prepare = true };
 		s->session = c->session;
-	if (good && whole)
-		return 0;
+	}
+	postgres_params_fill(p, values, s->rows.params);
+	if (!PQsendQueryPrepared(c->pg, s->name, s->rows.params, p->values, p->lengths,
+				 p->formats, 1))
+		return -1;
+	*vec_push(&c->sent) = (struct sent){ .stmt = s, .changed = changed };
+	return 0;
+}
 
-	if (x->res)
-		result_fail(c, x->res, s->rows.sql, err);
-	else
-		lost_fail(c, err);
-	if (!whole)
-		c->conn.lost = true;
-	PQclear(x->res);
-	x->res = NULL;
+static void sent_answered(struct sent *x, PGresult *res)
+{
+	if (!result_good(res) && x->prepare)
+		x->stmt->session = 0;
+	if (result_good(res) && x->changed)
+		*x->changed += strtoll(PQcmdTuples(res), NULL, 10);
+}
+
+/* 1: the next answer, and to what; 0: there are no more; -1: the connection is lost. */
+static int pipe_next(struct postgres_conn *c, const struct sent **ret, PGresult **ret_res)
+{
+	/* Each answer is followed by a NULL; two of them on end mean that nothing more will
+	 * come. */
+	for (int nulls = 0; nulls < 2;) {
+		PGresult *res = PQgetResult(c->pg);
+		if (!res) {
+			nulls++;
+			continue;
+		}
+		bool end = PQresultStatus(res) == PGRES_PIPELINE_SYNC;
+		if (end || c->answered == c->sent.len) {
+			PQclear(res);
+			return end && c->answered == c->sent.len ? 0 : -1;
+		}
+		struct sent *x = &c->sent.items[c->answered++];
+		sent_answered(x, res);
+		*ret = x;
+		*ret_res = res;
+		return 1;
+	}
 	return -1;
 }
+
+/* Reads the answers that are left, unless all are `read`.  Told is the first failure, of which *res
+ * is the answer; without one *res becomes the last answer. */
+static int pipe_end(struct postgres_conn *c, int read, const struct sent *failed,
+		    PGresult **res, struct err *err)
+{
+	const struct sent *x;
+	PGresult *next;
+	int r = 0;
+
+	while (read > 0 && (read = pipe_next(c, &x, &next)) > 0) {
+		PGresult *unwanted = failed ? next : *res;
+		if (!failed)
+			*res = next;
+		if (!failed && !result_good(next))
+			failed = x;
+		PQclear(unwanted);
+	}
+	if (!PQexitPipelineMode(c->pg))
+		read = -1;
+	if (failed)
+		r = result_fail(c, *res, failed->stmt ? failed->stmt->rows.sql : "BEGIN", err);
+	else if (read < 0)
+		r = lost_fail(c, err);
+	if (read < 0)
+		c->conn.lost = true;
+	c->sent.len = 0;
+	return r;
+}
+
+/* ret_last: the last answer; may be NULL. */
+static int pipe_close(struct postgres_conn *c, PGresult **ret_last, struct err *err)
+{
+	cleanup_result PGresult *res = NULL;
+
+	if (pipe_end(c, PQpipelineSync(c->pg) ? 1 : -1, NULL, &res, err))
+		return -1;
+	if (ret_last)
+		*ret_last = take_ptr(res);
+	return 0;
+}
+
+static int pipe_run(struct postgres_stmt *s, const struct db_value *values, int64_t *changed,
+		    PGresult **ret_last, struct err *err)
+{
+	struct postgres_conn *c = conn_of(s->rows.conn);
+
+	types_settle(s, values);
+	if (pipe_send(c, s, values, changed))
+		return lost_fail(c, err);
+	return pipe_close(c, ret_last, err);
+}
+
+static int pg_pipeline_end(struct db_conn *conn, struct err *err)
+{
+	struct postgres_conn *c = conn_of(conn);
+
+	if (conn->lost || PQpipelineStatus(c->pg) == PQ_PIPELINE_OFF)
+		return 0;
+	return pipe_close(c, NULL, err);
+}
+
+/* ---- running ------------------------------------------------------------------------------ */
 
 static int pg_exec(struct db_rows *r, struct db_args args, int64_t *ret_changed,
 		   struct err *err)
 {
-	struct exchange x = { .stmt = stmt_of(r), .values = args.items, .count = 1 };
+	int64_t changed = 0;
 
-	if (exchange_run(conn_of(r->conn), &x, err))
+	if (pipe_run(stmt_of(r), args.items, &changed, NULL, err))
 		return -1;
-	PQclear(x.res);
-	*ret_changed = x.changed;
+	*ret_changed = changed;
 	return 0;
 }
 
@@ -506,9 +507,9 @@ static struct postgres_stmt *batch_of(struct postgres_stmt *s)
 	return s->batch = batch;
 }
 
-/* 1: done, 0: these must go one by one. */
+/* 1: sent, 0: these must go one by one, -1: the connection is lost. */
 static int batch_try(struct postgres_stmt *s, const struct db_value *values, size_t rows,
-		     int64_t *ret_changed, struct err *err)
+		     int64_t *changed)
 {
 	struct postgres_stmt *batch = rows >= BATCH_ROWS_MIN ? batch_of(s) : NULL;
 	cleanup_strbuf struct strbuf buf = STRBUF_INIT;
@@ -524,49 +525,115 @@ static int batch_try(struct postgres_stmt *s, const struct db_value *values, siz
 		unprepare(batch);
 		memcpy(batch->types, types, columns * sizeof(types[0]));
 	}
-	struct exchange x = { .stmt = batch, .values = arrays, .count = 1, .arrays = true };
-	if (exchange_run(conn_of(s->rows.conn), &x, err))
-		return -1;
-	PQclear(x.res);
-	*ret_changed = x.changed;
-	return 1;
+	return pipe_send(conn_of(s->rows.conn), batch, arrays, changed) ? -1 : 1;
+}
+
+static int batch_send(struct postgres_stmt *s, const struct db_value *values, size_t rows,
+		      int64_t *changed)
+{
+	size_t columns = (size_t)s->rows.params;
+	int sent = batch_try(s, values, rows, changed);
+
+	for (size_t i = 0; !sent && i < rows; i++)
+		types_settle(s, values + i * columns);
+	for (size_t i = 0; !sent && i < rows; i++)
+		if (pipe_send(conn_of(s->rows.conn), s, values + i * columns, changed))
+			sent = -1;
+	return sent < 0 ? -1 : 0;
 }
 
 static int pg_exec_batch(struct db_rows *r, const struct db_value *values, size_t count,
-			 int64_t *ret_changed, struct err *err)
+			 int64_t *changed, struct err *err)
 {
-	struct postgres_stmt *s = stmt_of(r);
+	struct postgres_conn *c = conn_of(r->conn);
 	size_t columns = (size_t)r->params, rows;
-	int64_t changed = 0;
 
 	for (; count; count -= rows, values += rows * columns) {
-		struct exchange x = { .stmt = s, .values = values };
-		rows = x.count = postgres_batch_rows(values, columns, count);
-		int done = batch_try(s, values, rows, &x.changed, err);
-		if (done < 0 || (!done && exchange_run(conn_of(r->conn), &x, err)))
-			return -1;
-		PQclear(x.res);
-		changed += x.changed;
+		rows = postgres_batch_rows(values, columns, count);
+		bool more = c->conn.piping || count > rows;
+		/* The server begins while the next are put together. */
+		if (batch_send(stmt_of(r), values, rows, changed) ||
+		    (more && PQflush(c->pg) < 0))
+			return lost_fail(c, err);
 	}
-	*ret_changed = changed;
-	return 0;
+	return c->conn.piping ? 0 : pipe_close(c, NULL, err);
 }
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-static int pg_query(struct db_rows *r, struct db_args args, struct err *err)
+static int rows_take(struct postgres_stmt *s, PGresult *res, struct err *err)
+{
+	s->res = res;
+	s->row = -1;
+	s->row_count = PQntuples(res);
+	return postgres_types_check(res, s->rows.sql, &s->numeric, err);
+}
+
+static int query_ahead(struct postgres_stmt *s, const struct db_value *values, size_t count,
+		       struct err *err)
+{
+	struct postgres_conn *c = conn_of(s->rows.conn);
+	size_t columns = (size_t)s->rows.params;
+
+	for (size_t i = 0; i < count; i++)
+		types_settle(s, values + i * columns);
+	for (size_t i = 0; i < count; i++)
+		if (pipe_send(c, s, values + i * columns, NULL) || PQflush(c->pg) < 0)
+			return lost_fail(c, err);
+	if (!PQpipelineSync(c->pg))
+		return lost_fail(c, err);
+	s->ahead = true;
+	s->row = s->row_count = 0;
+	return 0;
+}
+
+/* The rows of the next execution; there are none if `ahead` is no more. */
+static int ahead_next(struct postgres_stmt *s, struct err *err)
+{
+	struct postgres_conn *c = conn_of(s->rows.conn);
+	cleanup_result PGresult *res = NULL;
+	const struct sent *x, *failed = NULL;
+	int got;
+
+	PQclear(s->res);
+	s->res = NULL;
+	while ((got = pipe_next(c, &x, &res)) > 0) {
+		if (PQresultStatus(res) == PGRES_TUPLES_OK)
+			return rows_take(s, take_ptr(res), err);
+		if (!result_good(res)) {
+			failed = x;
+			break;
+		}
+		PQclear(take_ptr(res));
+	}
+	s->ahead = false;
+	s->row = s->row_count = 0;
+	return pipe_end(c, got, failed, &res, err);
+}
+
+static void pg_reset(struct db_rows *r)
 {
 	struct postgres_stmt *s = stmt_of(r);
-	struct exchange x = { .stmt = s, .values = args.items, .count = 1 };
+	struct err err;
 
-	if (exchange_run(conn_of(r->conn), &x, err))
+	/* A failure among those that nobody reads is told by the next statement. */
+	while (s->ahead)
+		ahead_next(s, &err);
+	PQclear(s->res);
+	s->res = NULL;
+}
+
+static int pg_query(struct db_rows *r, const struct db_value *values, size_t count,
+		    struct err *err)
+{
+	PGresult *res;
+
+	if (count > 1)
+		return query_ahead(stmt_of(r), values, count, err);
+	if (pipe_run(stmt_of(r), values, NULL, &res, err))
 		return -1;
-	s->res = x.res;
-	s->row = -1;
-	s->row_count = PQntuples(x.res);
-	if (postgres_types_check(s->res, r->sql, &s->numeric, err)) {
-		PQclear(s->res);
-		s->res = NULL;
+	if (rows_take(stmt_of(r), res, err)) {
+		pg_reset(r);
 		return -1;
 	}
 	return 0;
@@ -576,6 +643,9 @@ static int pg_next(struct db_rows *r, struct err *err)
 {
 	struct postgres_stmt *s = stmt_of(r);
 
+	while (s->row + 1 >= s->row_count && s->ahead)
+		if (ahead_next(s, err))
+			return -1;
 	if (s->row + 1 >= s->row_count) {
 		s->row = s->row_count;
 		return 0;
@@ -587,12 +657,6 @@ static int pg_next(struct db_rows *r, struct err *err)
 static struct db_value pg_column(struct db_rows *r, int col)
 {
 	return postgres_value(stmt_of(r)->res, stmt_of(r)->row, col);
-}
-
-static void pg_reset(struct db_rows *r)
-{
-	PQclear(stmt_of(r)->res);
-	stmt_of(r)->res = NULL;
 }
 
 static int pg_backup(struct db *db, const char *path, struct err *err)
@@ -617,6 +681,7 @@ const struct db_store postgres_store = {
 	.finalize = pg_finalize,
 	.exec = pg_exec,
 	.exec_batch = pg_exec_batch,
+	.pipeline_end = pg_pipeline_end,
 	.query = pg_query,
 	.next = pg_next,
 	.column = pg_column,

@@ -3,11 +3,15 @@
  * go as one array for each parameter, and the statement is rewritten to take them from there:
  *
  *   INSERT INTO t (a, b) VALUES ($1, $2)
- *   INSERT INTO t (a, b) SELECT batch.p1, batch.p2 FROM unnest($1, $2) AS batch (p1, p2)
+ *   INSERT INTO t (a, b) SELECT batch.p1, batch.p2
+ *       FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch
  *
  *   UPDATE t SET b = b + $2 WHERE a = $1 AND c > $2
- *   UPDATE t SET b = b + batch.p2 FROM unnest($1, $2) AS batch (p1, p2)
+ *   UPDATE t SET b = b + batch.p2 FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch
  *       WHERE a = batch.p1 AND c > batch.p2
+ *
+ * The arrays are as long as each other, so that it is the same as FROM unnest($1, $2), which would
+ * first make a table in memory of each.
  *
  * Taken are only statements for which that is the same.  An UPDATE changes a row once, so its
  * first condition must be `column = $n`: rows of a batch that differ in $n then concern different
@@ -55,13 +59,10 @@ static void add_substituted(struct strbuf *out, const char *sql, const char *end
 
 static void add_unnest(struct strbuf *out, int params)
 {
-	strbuf_adds(out, " FROM unnest(");
+	strbuf_adds(out, " FROM (SELECT ");
 	for (int i = 1; i <= params; i++)
-		strbuf_addf(out, "%s$%d", i > 1 ? ", " : "", i);
-	strbuf_adds(out, ") AS batch (");
-	for (int i = 1; i <= params; i++)
-		strbuf_addf(out, "%sp%d", i > 1 ? ", " : "", i);
-	strbuf_addc(out, ')');
+		strbuf_addf(out, "%sunnest($%d) AS p%d", i > 1 ? ", " : "", i, i);
+	strbuf_adds(out, ") AS batch");
 }
 
 static bool insert_rewrite(const char *sql, int params, struct strbuf *ret)
@@ -155,12 +156,15 @@ static int value_compare(const void *a, const void *b)
 static bool keys_differ(const struct db_value *keys, size_t columns, size_t rows)
 {
 	const struct db_value **sorted = xreallocarray(NULL, rows, sizeof(*sorted));
-	bool differ = true;
+	bool ascending = true, differ = true;
 
-	for (size_t i = 0; i < rows; i++)
+	for (size_t i = 0; i < rows; i++) {
 		sorted[i] = &keys[i * columns];
-	qsort(sorted, rows, sizeof(*sorted), value_compare);
-	for (size_t i = 1; differ && i < rows; i++)
+		ascending = ascending && (!i || value_compare(&sorted[i - 1], &sorted[i]) < 0);
+	}
+	if (!ascending)
+		qsort(sorted, rows, sizeof(*sorted), value_compare);
+	for (size_t i = 1; !ascending && differ && i < rows; i++)
 		differ = value_compare(&sorted[i - 1], &sorted[i]) != 0;
 	free(sorted);
 	return differ;

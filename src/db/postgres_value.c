@@ -1,6 +1,7 @@
-/* PostgreSQL's results, in its binary format, as values. */
+/* What goes to PostgreSQL and comes from it, in its binary format. */
 #include "internal.h"
 
+#include <endian.h>
 #include <libpq-fe.h>
 
 static uint64_t read_be(const char *p, int size)
@@ -109,4 +110,43 @@ struct db_value postgres_value(const PGresult *res, int row, int col)
 		v.len = (size_t)len;
 	}
 	return v;
+}
+
+/* ---- parameters ---- */
+
+unsigned postgres_oid(enum db_kind kind)
+{
+	switch (kind) {
+	case DB_KIND_INT: return OID_INT8;
+	case DB_KIND_TEXT: return OID_TEXT;
+	case DB_KIND_BLOB: return OID_BYTEA;
+	case DB_KIND_TEXTS: return OID_TEXT_ARRAY;
+	case DB_KIND_NULL: break;
+	}
+	return 0;
+}
+
+void postgres_params_fill(struct postgres_params *p, const struct db_value *values, int count)
+{
+	for (int i = 0; i < count; i++) {
+		const struct db_value *v = &values[i];
+		p->formats[i] = 1;
+		switch (v->kind) {
+		case DB_KIND_NULL:
+			p->values[i] = NULL;
+			p->lengths[i] = 0;
+			break;
+		case DB_KIND_INT:
+			p->integers[i] = htobe64((uint64_t)v->integer);
+			p->values[i] = (const char *)&p->integers[i];
+			p->lengths[i] = 8;
+			break;
+		case DB_KIND_TEXT:
+		case DB_KIND_BLOB:
+		case DB_KIND_TEXTS:
+			p->values[i] = v->len ? v->ptr : "";
+			p->lengths[i] = (int)v->len;
+			break;
+		}
+	}
 }

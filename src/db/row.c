@@ -405,29 +405,18 @@ static const struct {
 	size_t places, marks_len;
 } search_sizes[] = { { 1, 4 }, { 8, 46 }, { SEARCH_MAX, sizeof(search_marks) - 1 } };
 
-static int search_run(struct db_conn *c, struct db_args args, struct rows_found *found,
-		      struct err *err)
+static int search_run(struct db_conn *c, const struct db_value *values, size_t columns,
+		      size_t count, struct rows_found *found, struct err *err)
 {
 	cleanup_rows struct db_rows *rows = NULL;
 	int got;
 
-	if (db_query(c, c->sql.buf, args, &rows, err))
+	if (db_query_many(c, c->sql.buf, values, columns, count, &rows, err))
 		return -1;
 	while ((got = db_next(rows, err)) > 0)
 		if (rows_take(found, rows, err))
 			return -1;
 	return got;
-}
-
-static int search_list(struct db_conn *c, const char *column, const char *const *texts,
-		       size_t count, struct rows_found *found, struct err *err)
-{
-	cleanup_strbuf struct strbuf list = STRBUF_INIT;
-
-	strbuf_init(&list);
-	sql_join(c, found->plan->select, found->table, " WHERE ", column);
-	strbuf_adds(&c->sql, " = ANY ($1)");
-	return search_run(c, DB_ARGS(postgres_texts(texts, count, &list)), found, err);
 }
 
 /* `count` is at most SEARCH_MAX.  For "column IN (…)" SQLite would first make a table of the keys. */
@@ -444,7 +433,7 @@ static int search_some(struct db_conn *c, const char *column, const char *const 
 	sql_join(c, found->plan->select, "(VALUES ", "", "");
 	strbuf_add(&c->sql, search_marks, search_sizes[size].marks_len);
 	strbuf_addf(&c->sql, ") AS keys CROSS JOIN %s WHERE %s = keys.column1", found->table, column);
-	return search_run(c, (struct db_args){ values, search_sizes[size].places }, found, err);
+	return search_run(c, values, search_sizes[size].places, 1, found, err);
 }
 
 /* How many of the sorted texts come before all that is in the table. */
@@ -486,16 +475,38 @@ static int search_gaps(struct db_conn *c, const char *column, const char *const 
 	return 0;
 }
 
-/* On PostgreSQL a statement is an exchange with the server, and takes a list. */
+/* On PostgreSQL a statement is an exchange with the server, and takes a list.  One look at the gap in
+ * which the keys of a list lie goes first: where they are newer than all in the table they cost no
+ * more than that. */
 static int search_lists(struct db_conn *c, const char *column, const char *const *sorted,
 			size_t count, struct rows_found *found, struct err *err)
 {
-	for (size_t at = 0, some; at < count; at += some) {
-		some = MIN(count - at, (size_t)LIST_MAX);
-		if (search_list(c, column, sorted + at, some, found, err))
-			return -1;
+	enum { VALUES = 3 };
+	const size_t lists = (count + LIST_MAX - 1) / LIST_MAX;
+	cleanup_free struct strbuf *texts = xcalloc(lists, sizeof(*texts));
+	cleanup_free struct db_value *values =
+		xreallocarray(NULL, lists * VALUES, sizeof(*values));
+	int r = 0;
+
+	for (size_t i = 0; i < lists; i++) {
+		const char *const *keys = sorted + i * LIST_MAX;
+		size_t len = MIN(count - i * LIST_MAX, (size_t)LIST_MAX);
+
+		strbuf_init(&texts[i]);
+		values[i * VALUES] = postgres_texts(keys, len, &texts[i]);
+		values[i * VALUES + 1] = DB_TEXT(keys[0]);
+		values[i * VALUES + 2] = DB_TEXT(keys[len - 1]);
 	}
-	return 0;
+	sql_join(c, found->plan->select, found->table, " WHERE ", column);
+	strbuf_addf(&c->sql, " = ANY ($1) AND EXISTS (SELECT 1 FROM %s WHERE %s BETWEEN $2 AND $3)",
+		    found->table, column);
+	for (size_t at = 0, some; !r && at < lists; at += some) {
+		some = db_in_tx(c) ? lists : 1;
+		r = search_run(c, values + at * VALUES, VALUES, some, found, err);
+	}
+	for (size_t i = 0; i < lists; i++)
+		strbuf_release(&texts[i]);
+	return r;
 }
 
 static int select_by_search(struct db_conn *c, const char *column, const char *const *texts,

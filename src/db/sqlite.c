@@ -490,18 +490,19 @@ static int sqlite_exec(struct db_rows *r, struct db_args args, int64_t *ret_chan
 }
 
 static int sqlite_exec_batch(struct db_rows *r, const struct db_value *values, size_t count,
-			     int64_t *ret_changed, struct err *err)
+			     int64_t *changed, struct err *err)
 {
-	int64_t changed = 0;
+	int64_t unasked = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (step_all(stmt_of(r), values + i * (size_t)r->params, &changed, err))
+		if (step_all(stmt_of(r), values + i * (size_t)r->params,
+			     changed ? changed : &unasked, err))
 			return -1;
-	*ret_changed = changed;
 	return 0;
 }
 
-static int sqlite_query(struct db_rows *r, struct db_args args, struct err *err)
+static int sqlite_query(struct db_rows *r, const struct db_value *values, size_t count,
+			struct err *err)
 {
 	struct sqlite_stmt *s = stmt_of(r);
 	struct sqlite_conn *c = conn_of(r->conn);
@@ -510,8 +511,9 @@ static int sqlite_query(struct db_rows *r, struct db_args args, struct err *err)
 	    r->conn->mode != TX_MIGRATE)
 		return err_set(err, ERR_INTERNAL,
 			       "statement that writes outside of db_tx: %.100s", r->sql);
+	assert(count == 1);
 	/* Copied: the caller's values may be gone before the last row is read. */
-	if (bind(s, args.items, SQLITE_TRANSIENT, err))
+	if (bind(s, values, SQLITE_TRANSIENT, err))
 		return -1;
 
 	int rc = sqlite3_step(s->stmt);

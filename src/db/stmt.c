@@ -124,7 +124,8 @@ static int stmt_get(struct db_conn *c, const char *sql, struct db_rows **ret, st
 		if (stmt_new(c, sql, len, hash, &stmt, err))
 			return -1;
 		if (!busy) {
-			if (c->stmt_count >= STMT_CACHE_MAX)
+			/* What a pipeline has sent is still to be answered. */
+			if (c->stmt_count >= STMT_CACHE_MAX && !c->piping)
 				stmt_evict(c);
 			stmt->cached = true;
 			stmt->next = *bucket;
@@ -145,8 +146,8 @@ struct call {
 	enum what what;
 	const char *sql;
 	struct db_args args; /* of one row */
-	size_t count;	     /* rows of a batch */
-	int64_t changed;
+	size_t count;	     /* rows of a batch, or executions of a query */
+	int64_t *changed;
 	struct db_rows *rows;
 };
 
@@ -168,15 +169,16 @@ static int call_once(struct db_conn *c, struct call *call, struct err *err)
 			"%zu values for a statement with %d parameters: %.100s", call->args.len,
 			stmt->params, call->sql);
 	else if (call->what == EXEC)
-		r = store->exec(stmt, call->args, &call->changed, err);
+		r = store->exec(stmt, call->args, call->changed, err);
 	else if (call->what == BATCH)
-		r = store->exec_batch(stmt, call->args.items, call->count, &call->changed, err);
+		r = store->exec_batch(stmt, call->args.items, call->count, call->changed, err);
 	else
-		r = store->query(stmt, call->args, err);
+		r = store->query(stmt, call->args.items, call->count, err);
 
 	if (!r && call->what == QUERY) {
 		stmt->open = true;
 		c->open_rows++;
+		c->many = call->count > 1;
 		call->rows = stmt;
 	} else if (!stmt->cached) {
 		stmt_free(stmt);
@@ -205,8 +207,15 @@ static int call_run(struct db_conn *c, struct call *call, struct err *err)
 				c->failed.text);
 		return -1;
 	}
-	if (c->mode == TX_READ_ONE && c->asked) {
+	assert(!c->many);
+	if (c->mode == TX_READ_ONE && (c->asked || (call->what == QUERY && call->count > 1))) {
 		err_set(err, ERR_INTERNAL, "second statement in db_read_one: %.100s", call->sql);
+		tx_note_failure(c, err);
+		return -1;
+	}
+	if (c->piping && call->what != BATCH) {
+		err_set(err, ERR_INTERNAL, "in db_pipeline a statement that is no batch: %.100s",
+			call->sql);
 		tx_note_failure(c, err);
 		return -1;
 	}
@@ -237,34 +246,68 @@ static int write_check(const struct db_conn *c, const char *sql, struct err *err
 int db_exec(struct db_conn *c, const char *sql, struct db_args args, int64_t *ret_changed,
 	    struct err *err)
 {
-	struct call call = { .what = EXEC, .sql = sql, .args = args };
+	int64_t changed = 0;
+	struct call call = { .what = EXEC, .sql = sql, .args = args, .changed = &changed };
 
 	if (write_check(c, sql, err) || call_run(c, &call, err))
 		return -1;
 	if (ret_changed)
-		*ret_changed = call.changed;
+		*ret_changed = changed;
 	return 0;
 }
 
 int db_exec_batch(struct db_conn *c, const char *sql, const struct db_value *values,
 		  size_t columns, size_t count, int64_t *ret_changed, struct err *err)
 {
-	struct call call = {
-		.what = BATCH, .sql = sql, .args = { values, columns }, .count = count
-	};
+	int64_t changed = 0;
+	struct call call = { .what = BATCH,
+			     .sql = sql,
+			     .args = { values, columns },
+			     .count = count,
+			     .changed = c->piping ? ret_changed : &changed };
 
+	if (ret_changed && c->piping)
+		*ret_changed = 0;
 	if (write_check(c, sql, err) || (count && call_run(c, &call, err)))
 		return -1;
-	if (ret_changed)
-		*ret_changed = call.changed;
+	if (ret_changed && !c->piping)
+		*ret_changed = changed;
 	return 0;
+}
+
+int db_pipeline(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err)
+{
+	const struct db_store *store = c->db->store;
+	struct err sent;
+	int r;
+
+	assert(c->mode == TX_WRITE && !c->piping && c->open_rows == 0);
+	c->piping = true;
+	r = fn(c, arg, err);
+	c->piping = false;
+	/* What was sent came before whatever fn met with. */
+	if (store->pipeline_end && store->pipeline_end(c, &sent)) {
+		tx_note_failure(c, &sent);
+		*err = sent;
+		return -1;
+	}
+	return r;
 }
 
 int db_query(struct db_conn *c, const char *sql, struct db_args args, struct db_rows **ret,
 	     struct err *err)
 {
-	struct call call = { .what = QUERY, .sql = sql, .args = args };
+	return db_query_many(c, sql, args.items, args.len, 1, ret, err);
+}
 
+int db_query_many(struct db_conn *c, const char *sql, const struct db_value *values,
+		  size_t columns, size_t count, struct db_rows **ret, struct err *err)
+{
+	struct call call = {
+		.what = QUERY, .sql = sql, .args = { values, columns }, .count = count
+	};
+
+	assert(count == 1 || db_in_tx(c));
 	if (call_run(c, &call, err))
 		return -1;
 	*ret = call.rows;
@@ -294,6 +337,7 @@ void db_rows_free(struct db_rows *r)
 	r->conn->db->store->reset(r);
 	r->open = false;
 	r->conn->open_rows--;
+	r->conn->many = false;
 	if (!r->cached)
 		stmt_free(r);
 }

@@ -115,16 +115,19 @@ static struct account account_make(const struct account_spec *spec, const char *
 				 .debits_must_not_exceed_credits = limited };
 }
 
+int retry_on_conflict(struct err *err)
+{
+	if (err->code == ERR_CONFLICT && !strstr(err->text, "foreign") &&
+	    !strstr(err->text, "FOREIGN"))
+		err->code = ERR_RETRY;
+	return -1;
+}
+
 int accounts_insert(struct db_conn *c, const struct account *made, size_t len, struct err *err)
 {
 	if (!len || db_insert_many(c, &account_type, "accounts", made, len, err) == 0)
 		return 0;
-	/* They were not there a moment ago: somebody else makes them.  An unknown organisation
-	 * conflicts for good. */
-	if (err->code == ERR_CONFLICT && strstr(err->text, "accounts"))
-		err->code = strstr(err->text, "foreign") || strstr(err->text, "FOREIGN")
-				    ? ERR_CONFLICT
-				    : ERR_RETRY;
+	retry_on_conflict(err);
 	return err_wrap(err, "account %s", made[0].name);
 }
 

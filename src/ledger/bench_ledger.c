@@ -52,7 +52,7 @@ static int make_accounts(struct db_conn *c, void *arg, struct err *err)
 			return -1;
 		if (ledger_account(c, kind, org, NULL, 1, &arena, &a, err) < 0)
 			return -1;
-		memcpy(b->account_ids[i], a.id, ID_SIZE);
+		snprintf(b->account_ids[i], ID_SIZE, "%s", a.id);
 		ledger_id("bench-deposit", org, 0, id);
 		if (i % 2 == 0 && ledger_deposit(c, org, id, START_UUSD, NULL, 1, err) < 0)
 			return -1;

@@ -20,6 +20,9 @@ int accounts_ensure(struct db_conn *c, const struct account_spec *specs, size_t 
 /* Of accounts that were not there a moment ago. */
 int accounts_insert(struct db_conn *c, const struct account *made, size_t len,
 		    struct err *err) must_check;
+/* What is written was not there when it was read: a conflict means that somebody else has written
+ * it since, which the next attempt shall see.  An unknown organisation conflicts for good.  -1. */
+int retry_on_conflict(struct err *err);
 const struct account *account_find(const struct account *sorted, size_t len, const char *id);
 
 /* A hold and how it stands. */

@@ -25,6 +25,7 @@ struct posting {
 	struct touched *accounts;	 /* sorted by id: two postings lock in the same order */
 	size_t account_count;
 	struct touched **sides; /* of todo[i]: [2 * i] the debit's, [2 * i + 1] the credit's */
+	int64_t to_update, updated; /* accounts that were there */
 };
 
 static bool ends_hold(int kind)
@@ -457,7 +458,7 @@ static int check_limits(const struct touched *t, struct err *err)
 /* ---- writing ---- */
 
 /* With all that they have at first. */
-static int make_accounts(struct posting *p, size_t *ret_made, struct err *err)
+static int make_accounts(struct posting *p, struct err *err)
 {
 	struct account *made = arena_array(&p->arena, struct account, p->account_count);
 	size_t len = 0;
@@ -477,11 +478,11 @@ static int make_accounts(struct posting *p, size_t *ret_made, struct err *err)
 		a->transfers = t->transfers;
 		a->last_transfer = t->last_transfer;
 	}
-	*ret_made = len;
+	p->to_update = (int64_t)(p->account_count - len);
 	return accounts_insert(p->c, made, len, err);
 }
 
-static int write_accounts(struct posting *p, struct err *err)
+static int update_accounts(struct posting *p, struct err *err)
 {
 	static const char sql[] =
 		"UPDATE accounts SET debits_pending = debits_pending + $2, debits_posted = "
@@ -497,12 +498,7 @@ static int write_accounts(struct posting *p, struct err *err)
 	struct db_value *values =
 				arena_array(&p->arena, struct db_value, COLUMNS * p->account_count),
 			*v = values;
-	int64_t changed;
-	size_t made, there;
 
-	if (make_accounts(p, &made, err) < 0)
-		return -1;
-	there = p->account_count - made;
 	for (size_t i = 0; i < p->account_count; i++) {
 		const struct touched *t = &p->accounts[i];
 
@@ -517,23 +513,25 @@ static int write_accounts(struct posting *p, struct err *err)
 		*v++ = DB_TEXT(t->last_transfer);
 		*v++ = DB_INT(t->account.transfers);
 	}
-	if (db_exec_batch(p->c, sql, values, COLUMNS, there, &changed, err) < 0)
-		return -1;
-	/* Isolation keeps what was read; if not, the whole transaction starts again. */
-	if (changed != (int64_t)there)
-		return err_set(err, ERR_RETRY, "an account changed while it was posted to");
-	return 0;
+	return db_exec_batch(p->c, sql, values, COLUMNS, (size_t)p->to_update, &p->updated, err);
 }
 
-static int write_transfers(struct posting *p, struct err *err)
+static int write_batches(struct db_conn *c, void *arg, struct err *err)
 {
-	if (db_insert_many(p->c, &transfer_type, "transfers", p->todo, p->todo_len, err) < 0) {
-		/* None of them was there a moment ago: somebody else posts the same, and this
-		 * one shall see it. */
-		if (err->code == ERR_CONFLICT)
-			err->code = ERR_RETRY;
-		return err_wrap(err, "transfers");
-	}
+	struct posting *p = arg;
+
+	if (make_accounts(p, err) < 0 || update_accounts(p, err) < 0)
+		return -1;
+	return db_insert_many(c, &transfer_type, "transfers", p->todo, p->todo_len, err);
+}
+
+static int write_all(struct posting *p, struct err *err)
+{
+	if (db_pipeline(p->c, write_batches, p, err) < 0)
+		return retry_on_conflict(err);
+	/* Isolation keeps what was read; if not, the whole transaction starts again. */
+	if (p->updated != p->to_update)
+		return err_set(err, ERR_RETRY, "an account changed while it was posted to");
 	return 0;
 }
 
@@ -557,7 +555,7 @@ static int post(struct posting *p, const struct transfer *transfers, size_t len,
 	for (size_t i = 0; i < p->account_count; i++)
 		if (check_limits(&p->accounts[i], err) < 0)
 			return -1;
-	return write_accounts(p, err) < 0 ? -1 : write_transfers(p, err);
+	return write_all(p, err);
 }
 
 int post_known(struct db_conn *c, const struct transfer *transfers, size_t len,

@@ -23,21 +23,26 @@ static void rewriting(void **state)
 {
 	assert_rewritten("INSERT INTO t (a, b) VALUES ($1, $2)", 2,
 			 "INSERT INTO t (a, b) SELECT batch.p1, batch.p2"
-			 " FROM unnest($1, $2) AS batch (p1, p2)",
+			 " FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch",
 			 -1);
 	assert_rewritten("INSERT INTO t (a, b, c, d) VALUES ($2, '$1, (', coalesce($1, 0), 5)"
 			 " ON CONFLICT (a, b) DO NOTHING",
 			 2,
 			 "INSERT INTO t (a, b, c, d) SELECT batch.p2, '$1, (', coalesce(batch.p1, 0), 5"
-			 " FROM unnest($1, $2) AS batch (p1, p2) ON CONFLICT (a, b) DO NOTHING",
+			 " FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch"
+			 " ON CONFLICT (a, b) DO NOTHING",
 			 -1);
-	assert_rewritten("UPDATE t SET b = b + $2, c = '$2' WHERE id = $1 AND (c = $3 OR d <> $12)", 12,
-			 "UPDATE t SET b = b + batch.p2, c = '$2' FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9,"
-			 " $10, $11, $12) AS batch (p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12)"
-			 " WHERE id = batch.p1 AND (c = batch.p3 OR d <> batch.p12)",
+	assert_rewritten("UPDATE t SET b = b + $2, c = '$2' WHERE id = $1 AND (c = $3 OR d <> $10)", 10,
+			 "UPDATE t SET b = b + batch.p2, c = '$2' FROM (SELECT unnest($1) AS p1,"
+			 " unnest($2) AS p2, unnest($3) AS p3, unnest($4) AS p4, unnest($5) AS p5,"
+			 " unnest($6) AS p6, unnest($7) AS p7, unnest($8) AS p8, unnest($9) AS p9,"
+			 " unnest($10) AS p10) AS batch"
+			 " WHERE id = batch.p1 AND (c = batch.p3 OR d <> batch.p10)",
 			 0);
 	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2", 2,
-			 "UPDATE t SET b = batch.p1 FROM unnest($1, $2) AS batch (p1, p2) WHERE id = batch.p2", 1);
+			 "UPDATE t SET b = batch.p1 FROM (SELECT unnest($1) AS p1, unnest($2) AS p2) AS batch"
+			 " WHERE id = batch.p2",
+			 1);
 	/* Rows might concern the same row, see each other, or not fit the form. */
 	assert_rewritten("UPDATE t SET b = $1 WHERE id > $2", 2, NULL, 0);
 	assert_rewritten("UPDATE t SET b = $1 WHERE id = $2 + 1", 2, NULL, 0);
@@ -216,11 +221,163 @@ static void kinds(void **state)
 	assert_int_equal(test_store_int(s, "SELECT COUNT(bytes) FROM thing"), 40);
 }
 
+/* ---- pipelines ---- */
+
+static const char insert_sql[] = "INSERT INTO thing (id, n) VALUES ($1, $2)";
+static const char update_sql[] = "UPDATE thing SET n = n + $2 WHERE id = $1";
+static const char delete_sql[] = "DELETE FROM thing WHERE id = $1 AND n = $2"; /* goes row by row */
+
+/* Inserts, updates and deletes the same rows, in one pipeline. */
+struct pipeline {
+	struct db_value rows[ROWS * 2];
+	int64_t inserted, updated, deleted;
+	enum err_code own; /* fails so, after all that */
+	const char *other; /* makes this statement between */
+	struct db_conn *admin;
+	int64_t pid; /* of the server's process, which dies between the batches; 0: does not */
+	int runs;
+};
+
+static struct pipeline *pipeline_of(struct arena *a)
+{
+	struct pipeline *p = arena_new(a, struct pipeline);
+
+	for (int64_t i = 0; i < ROWS; i++) {
+		p->rows[i * 2] = DB_TEXT(arena_printf(a, "t%" PRId64, i));
+		p->rows[i * 2 + 1] = DB_INT(i);
+	}
+	return p;
+}
+
+static void backend_kill(const struct pipeline *p)
+{
+	int64_t alive = 1;
+	struct err err;
+
+	assert_ok(db_query_int(p->admin, "SELECT CAST(pg_terminate_backend(CAST($1 AS INT), 10000) AS INT)",
+			       DB_ARGS(DB_INT(p->pid)), 0, &alive, &err));
+	assert_int_equal(alive, 1);
+}
+
+static int pipeline_fn(struct db_conn *c, void *arg, struct err *err)
+{
+	struct pipeline *p = arg;
+
+	if (db_exec_batch(c, insert_sql, p->rows, 2, ROWS, &p->inserted, err))
+		return -1;
+	if (p->pid && p->runs == 1)
+		backend_kill(p);
+	if (p->other && db_exec(c, p->other, DB_NO_ARGS, NULL, err))
+		return -1;
+	if (db_exec_batch(c, update_sql, p->rows + 20, 2, ROWS - 10, &p->updated, err))
+		return -1;
+	/* What was n is 2 n, but for the first ten. */
+	if (db_exec_batch(c, delete_sql, p->rows, 2, 20, &p->deleted, err))
+		return -1;
+	return p->own ? err_set(err, p->own, "no more") : 0;
+}
+
+static int pipeline_run(struct db_conn *c, void *arg, struct err *err)
+{
+	struct pipeline *p = arg;
+
+	p->runs++;
+	return db_pipeline(c, pipeline_fn, p, err);
+}
+
+static void assert_pipeline(struct test_store *s, struct pipeline *p)
+{
+	struct err err;
+
+	assert_ok(db_tx(s->conn, pipeline_run, p, &err));
+	assert_int_equal(p->inserted, ROWS);
+	assert_int_equal(p->updated, ROWS - 10);
+	assert_int_equal(p->deleted, 10);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing"), ROWS - 10);
+	assert_int_equal(test_store_int(s, "SELECT SUM(n) FROM thing"), ROWS * (ROWS - 1) - 90);
+}
+
+static void pipelining(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct pipeline *p = pipeline_of(&arena);
+
+	test_store_run(s, tables);
+	for (int i = 0; i < 3; i++) {
+		assert_pipeline(s, p);
+		test_store_run(s, "DELETE FROM thing");
+	}
+}
+
+/* A row that is bad in the middle of what has been sent: its own failure is told, nothing stays,
+ * and the statements that came after it, new to the connection, are good for the next. */
+static void pipeline_failing(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct pipeline *p = pipeline_of(&arena);
+	struct err err;
+
+	test_store_run(s, tables);
+	p->rows[1200 * 2 + 1] = DB_INT(1000000);
+	assert_fails(db_tx(s->conn, pipeline_run, p, &err), ERR_INVALID);
+	assert_non_null(strstr(err.text, "thing_n"));
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing"), 0);
+	p->rows[1200 * 2 + 1] = DB_INT(999999); /* which the update makes too much */
+	assert_fails(db_tx(s->conn, pipeline_run, p, &err), ERR_INVALID);
+	p->rows[1200 * 2 + 1] = DB_INT(1200);
+	p->rows[1300 * 2] = p->rows[7 * 2];
+	assert_fails(db_tx(s->conn, pipeline_run, p, &err), ERR_CONFLICT);
+	assert_non_null(strstr(err.text, "id"));
+	assert_int_equal(p->runs, 3);
+	p->rows[1300 * 2] = DB_TEXT("t1300");
+	assert_pipeline(s, p);
+}
+
+static void pipeline_refusing(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct pipeline *p = pipeline_of(&arena);
+	struct err err;
+
+	test_store_run(s, tables);
+	p->own = ERR_FUNDS;
+	assert_fails(db_tx(s->conn, pipeline_run, p, &err), ERR_FUNDS);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing"), 0);
+	p->own = ERR_NONE;
+	p->other = "DELETE FROM thing";
+	assert_fails(db_tx(s->conn, pipeline_run, p, &err), ERR_INTERNAL);
+	assert_non_null(strstr(err.text, p->other));
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing"), 0);
+	p->other = NULL;
+	assert_pipeline(s, p);
+}
+
+static void pipeline_lost(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct pipeline *p = pipeline_of(&arena);
+	struct err err;
+
+	test_store_run(s, tables);
+	assert_ok(db_conn_open(s->db, &p->admin, &err));
+	assert_ok(db_query_int(s->conn, "SELECT CAST(pg_backend_pid() AS BIGINT)", DB_NO_ARGS, 0, &p->pid,
+			       &err));
+	assert_pipeline(s, p);
+	assert_int_equal(p->runs, 2);
+	db_conn_close(p->admin);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rewriting), TEST_BOTH(inserting), TEST_BOTH(conflicts),
 		TEST_BOTH(updating),	     TEST_BOTH(kinds),
+		TEST_BOTH(pipelining),	     TEST_BOTH(pipeline_failing),
+		TEST_BOTH(pipeline_refusing), TEST_ON("postgres", pipeline_lost),
 	};
 
 	return test_stores_run("db-batch", tests, ARRAY_LEN(tests));

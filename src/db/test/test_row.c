@@ -357,6 +357,74 @@ static void by_many_keys(void **state)
 	assert_int_equal(found[0].count, ARRAY_LEN(odd) - 1);
 }
 
+/* Several lists of keys in one transaction. */
+struct search {
+	const char *keys[3500];
+	struct arena *arena;
+	size_t len;
+	int64_t sum, after;
+};
+
+static int search_run(struct db_conn *c, void *arg, struct err *err)
+{
+	struct search *x = arg;
+	struct thing *found;
+	void *items;
+
+	if (db_select_in(c, &thing_type, "thing", "id", x->keys, ARRAY_LEN(x->keys), x->arena, &items,
+			 &x->len, err) < 0)
+		return -1;
+	found = items;
+	x->sum = 0;
+	for (size_t i = 0; i < x->len; i++)
+		x->sum += found[i].count;
+	return db_query_int(c, "SELECT COUNT(*) FROM thing", DB_NO_ARGS, 0, &x->after, err);
+}
+
+static void by_keys_in_transaction(void **state)
+{
+	enum { THINGS = 2500 };
+	struct test_store *s = test_store_get(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct many m = { .len = THINGS };
+	struct search *x;
+	struct err err;
+
+	arena_init(&arena, 0);
+	test_store_run(s, tables);
+	x = arena_new(&arena, struct search);
+	x->arena = &arena;
+	m.items = arena_array(&arena, struct thing, m.len);
+	for (size_t i = 0; i < m.len; i++) {
+		m.items[i] = full;
+		m.items[i].id = arena_printf(&arena, "th_%026zu", i);
+		m.items[i].count = (int64_t)i;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(x->keys); i++)
+		x->keys[i] = arena_printf(&arena, "th_%026zu", i);
+	assert_ok(db_tx(s->conn, insert_many, &m, &err));
+	for (int i = 0; i < 2; i++) {
+		assert_ok(i ? db_read(s->conn, search_run, x, &err) : db_tx(s->conn, search_run, x, &err));
+		assert_int_equal(x->len, THINGS);
+		assert_int_equal(x->sum, THINGS * (THINGS - 1) / 2);
+		assert_int_equal(x->after, THINGS);
+	}
+	/* A row that cannot be read, when there is more to come; a list that cannot be asked for, after
+	 * others; and all is well again. */
+	test_store_run(s, "UPDATE thing SET color = 'mauve' WHERE count = 700");
+	assert_fails(db_tx(s->conn, search_run, x, &err), ERR_INTERNAL);
+	assert_non_null(strstr(err.text, "mauve"));
+	test_store_run(s, "UPDATE thing SET color = 'red' WHERE count = 700");
+	if (db_is_postgres(s->db)) {
+		const char *good = x->keys[2200];
+		x->keys[2200] = "th_\377";
+		assert_fails(db_tx(s->conn, search_run, x, &err), ERR_INVALID);
+		x->keys[2200] = good;
+	}
+	assert_ok(db_tx(s->conn, search_run, x, &err));
+	assert_int_equal(x->len, THINGS);
+}
+
 static void broken_columns(void **state)
 {
 	static const struct {
@@ -393,6 +461,7 @@ int main(void)
 		TEST_BOTH(fixed_columns),
 		TEST_BOTH(many_at_once),
 		TEST_BOTH(by_many_keys),
+		TEST_BOTH(by_keys_in_transaction),
 		TEST_BOTH(broken_columns),
 	};
 

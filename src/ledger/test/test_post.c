@@ -352,6 +352,148 @@ static void test_big_batch(void **state)
 	assert_audit_clean(s);
 }
 
+/* More than goes to the store at once, between more accounts than few. */
+struct many {
+	struct transfer transfers[2500];
+	char ids[2500][ID_SIZE], accounts[20][ID_SIZE];
+	int64_t nth; /* the statement that fails */
+	struct test_store *store;
+	const char *id; /* which another connection posts meanwhile; NULL: none, or it has */
+};
+
+static struct many *many(struct test_store *s, struct arena *arena)
+{
+	struct many *m = arena_new(arena, struct many);
+	char customer[ID_SIZE], subject[16];
+	struct err err;
+
+	m->store = s;
+	fund(s, ARRAY_LEN(m->transfers));
+	ledger_account_id(ACCOUNT_CUSTOMER, ORG_A, NULL, customer);
+	for (size_t i = 0; i < ARRAY_LEN(m->accounts); i++) {
+		snprintf(subject, sizeof(subject), "many-%zu", i);
+		DO(s, .fn = call_account, .kind = ACCOUNT_ESCROW, .org = ORG_A, .subject = subject,
+		   .arena = arena);
+		ledger_account_id(ACCOUNT_ESCROW, ORG_A, subject, m->accounts[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(m->transfers); i++) {
+		ledger_id("many", "transfers", (int64_t)i, m->ids[i]);
+		m->transfers[i] = (struct transfer){
+			.id = m->ids[i],
+			.kind = TRANSFER_POSTED,
+			.debit_account = arena_strdup(arena, customer),
+			.credit_account = m->accounts[i % ARRAY_LEN(m->accounts)],
+			.amount = 1
+		};
+	}
+	return m;
+}
+
+/* `others`: transfers that are not of the many. */
+static void assert_many(struct many *m, int64_t others, bool posted)
+{
+	const int64_t len = ARRAY_LEN(m->transfers);
+
+	assert_int_equal(test_store_int(m->store, "SELECT COUNT(*) FROM transfers"),
+			 others + (posted ? len : 0));
+	assert_account(m->store, ACCOUNT_CUSTOMER, ORG_A, NULL, posted ? 0 : len, 0);
+	assert_account(m->store, ACCOUNT_ESCROW, ORG_A, "many-7", posted ? len / 20 : 0, 0);
+	assert_audit_clean(m->store);
+}
+
+static enum err_code fail_nth(void *arg, int64_t number, const char *sql)
+{
+	return number == ((const struct many *)arg)->nth ? ERR_IO : ERR_NONE;
+}
+
+/* Whichever statement fails, what was sent before it leaves nothing, and the connection is good. */
+static void test_many_fault_sweep(void **state)
+{
+	struct test_store *s = world(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct many *m = many(s, &arena);
+	int failed = -1;
+	struct err err;
+
+	for (m->nth = 1; failed; m->nth++) {
+		struct call x = { .fn = call_post,
+				  .transfers = m->transfers,
+				  .len = ARRAY_LEN(m->transfers) };
+
+		db_set_fault(s->db, fail_nth, m);
+		failed = in_tx(s->conn, &x, &err);
+		db_set_fault(s->db, NULL, NULL);
+		if (failed)
+			assert_int_equal(err.code, ERR_IO);
+		assert_many(m, 1, !failed);
+	}
+	assert_true(m->nth > 6);
+}
+
+/* What only the store sees, in the middle of what was sent to it. */
+static void test_many_bad_row(void **state)
+{
+	struct test_store *s = world(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct many *m = many(s, &arena);
+	struct err err;
+
+	m->transfers[1500].text = "not \377 UTF-8";
+	REFUSED(s, ERR_INVALID, .fn = call_post, .transfers = m->transfers,
+		.len = ARRAY_LEN(m->transfers));
+	assert_many(m, 1, false);
+	m->transfers[1500].text = NULL;
+	DO(s, .fn = call_post, .transfers = m->transfers, .len = ARRAY_LEN(m->transfers));
+	assert_many(m, 1, true);
+}
+
+static enum err_code post_meanwhile(void *arg, int64_t number, const char *sql)
+{
+	struct many *m = arg;
+	char external[ID_SIZE], customer[ID_SIZE];
+	const struct transfer other = { .id = m->id,
+					.kind = TRANSFER_POSTED,
+					.debit_account = external,
+					.credit_account = customer,
+					.amount = 1 };
+	struct call x = { .fn = call_post, .transfers = &other, .len = 1 };
+	struct db_conn *c;
+	struct err err;
+
+	if (!m->id || !str_starts(sql, "INSERT INTO transfers"))
+		return ERR_NONE;
+	m->id = NULL;
+	ledger_account_id(ACCOUNT_EXTERNAL, NULL, NULL, external);
+	ledger_account_id(ACCOUNT_CUSTOMER, ORG_B, NULL, customer);
+	assert_ok(db_conn_open(m->store->db, &c, &err));
+	assert_ok(in_tx(c, &x, &err));
+	db_conn_close(c);
+	return ERR_NONE;
+}
+
+/* Somebody else posts one of the ids after it was looked for: it is seen at the next attempt, and
+ * that it is another transfer. */
+static void test_many_meanwhile(void **state)
+{
+	struct test_store *s = world(state);
+	cleanup_arena struct arena arena = { 0 };
+	struct many *m = many(s, &arena);
+	struct call x = { .fn = call_post,
+			  .transfers = m->transfers,
+			  .len = ARRAY_LEN(m->transfers) };
+	struct err err;
+
+	DO(s, .fn = call_deposit, .org = ORG_B, .number = 2, .amount = 1);
+	m->id = m->ids[1500];
+	db_set_fault(s->db, post_meanwhile, m);
+	assert_fails(in_tx(s->conn, &x, &err), ERR_CONFLICT);
+	db_set_fault(s->db, NULL, NULL);
+	assert_null(m->id);
+	assert_non_null(strstr(err.text, m->ids[1500]));
+	assert_many(m, 3, false);
+	assert_account(s, ACCOUNT_CUSTOMER, ORG_B, NULL, 2, 0);
+}
+
 static int call_hold_many(struct db_conn *c, struct call *x, struct err *err)
 {
 	return ledger_hold_many(c, x->requests, x->len, "placed", NOW_MS, err);
@@ -425,6 +567,9 @@ int main(void)
 		TEST_BOTH(test_expiry),
 		TEST_BOTH(test_hold_many),
 		TEST_BOTH(test_big_batch),
+		TEST_BOTH(test_many_fault_sweep),
+		TEST_ON("postgres", test_many_bad_row),
+		TEST_ON("postgres", test_many_meanwhile), /* SQLite has one writer */
 	};
 
 	return test_stores_run("ledger-post", tests, ARRAY_LEN(tests));
