@@ -83,11 +83,14 @@ bool agent_has_problem(struct agent *w)
 
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 {
-	int64_t now = time_monotonic_ms();
+	bool required = agent_config(w)->jail_required;
+	int64_t now = time_monotonic_ms(), last;
 	int rc = 0;
 
 	pthread_mutex_lock(&w->jail_lock);
-	if (!w->jail_checked_ms || now - w->jail_checked_ms > max_age_ms) {
+	/* Where it cannot be and need not be, it is not tried for each container either. */
+	last = required ? w->jail_checked_ms : w->jail_tried_ms;
+	if (!last || now - last > max_age_ms) {
 		struct err e = { 0 };
 
 		rc = w->jail_checked_ms ? jail_check(&e) : -1;
@@ -95,12 +98,13 @@ int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 			err_clear(&e);
 			rc = jail_apply(&e);
 		}
+		w->jail_tried_ms = now;
 		if (rc == 0)
 			w->jail_checked_ms = now;
-		else if (!agent_config(w)->jail_required)
-			rc = 0;
-		else
+		else if (required)
 			*err = e;
+		else
+			rc = 0;
 	}
 	pthread_mutex_unlock(&w->jail_lock);
 	return rc;
@@ -193,7 +197,7 @@ static void engine_is_back(struct agent *w)
 	pthread_mutex_unlock(&w->lock);
 	/* A restarted engine has made its rules anew. */
 	pthread_mutex_lock(&w->jail_lock);
-	w->jail_checked_ms = 0;
+	w->jail_checked_ms = w->jail_tried_ms = 0;
 	pthread_mutex_unlock(&w->jail_lock);
 	pthread_mutex_lock(&w->lock);
 	w->orphans_due |= w->synced;

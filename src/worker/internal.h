@@ -369,7 +369,7 @@ struct agent {
 	struct inventory inventory; /* as last made */
 	bool inventory_changed;
 	pthread_mutex_t jail_lock, inventory_lock;
-	int64_t jail_checked_ms;
+	int64_t jail_checked_ms, jail_tried_ms; /* when it last was as it should be, or was tried */
 };
 
 /* lease.c: the set of leases */
