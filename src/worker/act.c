@@ -301,6 +301,8 @@ static bool is_lost(const struct lease_run *l)
 	pthread_mutex_unlock(&l->w->lock);
 	if (st->exit_code == 0)
 		return false;
+	if (!runtime_accepts(agent_runtime(l->w)))
+		return true; /* it is going down, and has ended its containers */
 	if (boot_ms && st->started_ms < boot_ms && st->finished_ms >= boot_ms)
 		return true;
 	return gone_ms && st->finished_ms >= gone_ms - 15 * SECOND_MS &&

@@ -210,7 +210,6 @@ static void engine_is_back(struct agent *w)
 		agent_problem_set(w, NULL);
 	}
 	agent_inventory_refresh(w);
-	agent_wake_leases(w);
 }
 
 static void engine_is_gone(struct agent *w, const struct err *err)
@@ -262,6 +261,11 @@ static void pause_for(struct agent *w, int64_t ms)
 	pthread_mutex_unlock(&w->lock);
 }
 
+static void on_engine_event(void *arg, const char *lease)
+{
+	agent_wake_lease(arg, lease);
+}
+
 void *engine_thread(void *arg)
 {
 	struct agent *w = arg;
@@ -279,11 +283,12 @@ void *engine_thread(void *arg)
 			there = true;
 			engine_is_back(w);
 		}
-		if (runtime_wait_event(w->rt, &w->stopping, &err) == 0) {
-			agent_wake_leases(w);
-		} else if (!agent_stopping(w) && engine_ask(w, w->rt, &err) < 0) {
-			there = false;
-		}
+		agent_wake_lease(w, NULL); /* what happened while nobody listened */
+		if (runtime_events(w->rt, &w->stopping, on_engine_event, w, &err) == 0)
+			break;
+		there = runtime_accepts(w->rt) && engine_ask(w, w->rt, &err) == 0;
+		if (there) /* it answers, and does not tell: not again and again */
+			pause_for(w, ENGINE_RETRY_MS);
 	}
 	return NULL;
 }

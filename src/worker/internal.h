@@ -376,7 +376,7 @@ struct agent {
 int agent_recover(struct agent *w, struct err *err) must_check;	   /* from the journals */
 void agent_desire(struct agent *w, const struct desired_set *set); /* the whole set */
 void agent_desire_one(struct agent *w, const struct desired_lease *d);
-void agent_wake_leases(struct agent *w);
+void agent_wake_lease(struct agent *w, const char *id); /* NULL: all */
 void agent_reap(struct agent *w);	 /* takes out those that are finished */
 void agent_leases_stop(struct agent *w); /* ends their threads, not their containers */
 void lease_wake(struct lease_run *l);

@@ -200,14 +200,18 @@ int agent_recover(struct agent *w, struct err *err)
 	return 0;
 }
 
-void agent_wake_leases(struct agent *w)
+void agent_wake_lease(struct agent *w, const char *id)
 {
 	size_t it = 0;
-	const char *id;
+	const char *each;
+	struct lease_run *l;
 	void *value;
 
 	pthread_mutex_lock(&w->lock);
-	while (map_next(w->leases, &it, &id, &value))
+	l = id ? map_find(w->leases, id) : NULL;
+	if (l)
+		lease_wake(l);
+	while (!id && map_next(w->leases, &it, &each, &value))
 		lease_wake(value);
 	pthread_mutex_unlock(&w->lock);
 }

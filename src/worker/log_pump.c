@@ -184,8 +184,9 @@ static int go_back(struct log_pump *p, struct err *err)
 
 	output_cursor_init(&d.cursor, &p->acked);
 	pthread_mutex_unlock(&p->lock);
+	bool all;
 	rc = runtime_logs(agent_runtime(p->w), p->lease, 0, false, &p->cancel, on_line_again, &d,
-			  err);
+			  &all, err);
 	pthread_mutex_lock(&p->lock);
 	if (rc < 0 && (over(p) || !is_final(err->code)))
 		return -1;
@@ -211,13 +212,14 @@ static int read_on(struct log_pump *p, bool last, struct err *err)
 
 	p->kicked = false;
 	output_cursor_rewind(&p->cursor);
+	bool all = false;
 	pthread_mutex_unlock(&p->lock);
 	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, &p->cancel_reader, on_line,
-			  p, err);
+			  p, &all, err);
 	if (rc == 0 && !last)
 		lease_wake(p->l); /* it seems to have ended */
 	pthread_mutex_lock(&p->lock);
-	if (last && !p->behind && (rc == 0 || is_final(err->code))) {
+	if (!p->behind && (all || (last && (rc == 0 || is_final(err->code))))) {
 		p->read_all = true;
 		pthread_cond_broadcast(&p->cond);
 	}
@@ -225,7 +227,7 @@ static int read_on(struct log_pump *p, bool last, struct err *err)
 }
 
 /* Read to the end of what is there; again and again until the container has ended before the
- * reading began, and once more if the server turns out to be behind. */
+ * reading began or was followed to its end, and once more if the server turns out to be behind. */
 static void *reader_thread(void *arg)
 {
 	struct log_pump *p = arg;
