@@ -346,7 +346,8 @@ struct agent {
 	struct identity id;
 	struct link *link;
 	pthread_mutex_t lock;
-	pthread_cond_t cond; /* of the observe and stream threads */
+	pthread_cond_t cond;	  /* of the observe, engine and stream threads */
+	pthread_cond_t care_cond; /* of the care thread */
 	volatile int stopping;
 	int exit_status;
 

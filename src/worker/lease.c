@@ -6,8 +6,10 @@
 void lease_wake(struct lease_run *l)
 {
 	pthread_mutex_lock(&l->lock);
-	l->woken = true;
-	pthread_cond_broadcast(&l->cond);
+	if (!l->woken) {
+		l->woken = true;
+		pthread_cond_broadcast(&l->cond);
+	}
 	pthread_mutex_unlock(&l->lock);
 }
 

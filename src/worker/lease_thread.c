@@ -280,8 +280,10 @@ void *lease_thread(void *arg)
 	pthread_mutex_lock(&l->lock);
 	l->finished = true;
 	pthread_mutex_unlock(&l->lock);
-	w->reap_due = true;
-	pthread_cond_broadcast(&w->cond);
+	if (!w->reap_due) {
+		w->reap_due = true;
+		pthread_cond_broadcast(&w->care_cond);
+	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }

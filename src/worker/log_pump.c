@@ -48,7 +48,7 @@ struct log_pump {
 	int64_t session;     /* in which the server was last heard to have all that is acked */
 	struct output_cursor cursor;
 	struct output_position acked;
-	struct pump_entry queue[QUEUE_ENTRIES];
+	struct pump_entry *queue; /* of QUEUE_ENTRIES, there with the sender */
 	size_t head, count, bytes;
 };
 
@@ -93,7 +93,10 @@ static void *sender_thread(void *arg);
 /* Called with the lock held. */
 static void sender_need(struct log_pump *p)
 {
-	if (!p->sending && thread_start(&p->sender, sender_thread, p) != 0)
+	if (p->sending)
+		return;
+	p->queue = xreallocarray(NULL, QUEUE_ENTRIES, sizeof(*p->queue));
+	if (thread_start(&p->sender, sender_thread, p) != 0)
 		abort(); /* no threads: nothing works on this machine */
 	p->sending = true;
 }
@@ -112,8 +115,10 @@ static size_t json_weight(const char *s, size_t len)
 static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms, const char *line,
 		      size_t len, bool whole)
 {
-	struct pump_entry *e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
+	struct pump_entry *e;
 
+	sender_need(p);
+	e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
 	*e = (struct pump_entry){ .text = xmalloc(len + 2),
 				  .len = len,
 				  .weight = json_weight(line, len),
@@ -127,7 +132,6 @@ static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms,
 	p->bytes += e->weight;
 	if (p->count++ == 0 || p->count == BATCH_ENTRIES)
 		pthread_cond_broadcast(&p->cond);
-	sender_need(p);
 }
 
 static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
@@ -529,6 +533,7 @@ void log_pump_free(struct log_pump *p)
 	if (p->sending)
 		pthread_join(p->sender, NULL);
 	queue_clear(p);
+	free(p->queue);
 	pthread_cond_destroy(&p->cond);
 	pthread_mutex_destroy(&p->lock);
 	free(p);

@@ -48,6 +48,7 @@ void agent_stop(struct agent *w, int exit_status)
 		__atomic_store_n(&w->stopping, 1, __ATOMIC_RELEASE);
 		__atomic_store_n(&w->stream_cancel, 1, __ATOMIC_RELAXED);
 		pthread_cond_broadcast(&w->cond);
+		pthread_cond_broadcast(&w->care_cond);
 		kill(getpid(), SIGTERM); /* wakes the main thread */
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -77,6 +78,7 @@ static void agent_init(struct agent *w, const struct command_args *args)
 	pthread_mutex_init(&w->jail_lock, NULL);
 	pthread_mutex_init(&w->inventory_lock, NULL);
 	cond_init_monotonic(&w->cond);
+	cond_init_monotonic(&w->care_cond);
 	id_make("bt", now_ms_get(), &random_system, w->id.boot_id);
 }
 
