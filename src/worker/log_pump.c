@@ -184,11 +184,11 @@ static int go_back(struct log_pump *p, struct err *err)
 {
 	struct delivered d = { .lines = 0 };
 	int64_t missing = p->acked.seq - p->server_seq;
+	bool all;
 	int rc;
 
 	output_cursor_init(&d.cursor, &p->acked);
 	pthread_mutex_unlock(&p->lock);
-	bool all;
 	rc = runtime_logs(agent_runtime(p->w), p->lease, 0, false, &p->cancel, on_line_again, &d,
 			  &all, err);
 	pthread_mutex_lock(&p->lock);
@@ -212,11 +212,11 @@ static int go_back(struct log_pump *p, struct err *err)
 static int read_on(struct log_pump *p, bool last, struct err *err)
 {
 	int64_t since_ns = p->cursor.at.since_ns;
+	bool all = false;
 	int rc;
 
 	p->kicked = false;
 	output_cursor_rewind(&p->cursor);
-	bool all = false;
 	pthread_mutex_unlock(&p->lock);
 	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, &p->cancel_reader, on_line,
 			  p, &all, err);
