@@ -301,6 +301,8 @@ static bool is_lost(const struct lease_run *l)
 	pthread_mutex_unlock(&l->w->lock);
 	if (st->exit_code == 0)
 		return false;
+	if (!runtime_accepts(agent_runtime(l->w)))
+		return true; /* it is going down, and has ended its containers */
 	if (boot_ms && st->started_ms < boot_ms && st->finished_ms >= boot_ms)
 		return true;
 	return gone_ms && st->finished_ms >= gone_ms - 15 * SECOND_MS &&
@@ -488,7 +490,6 @@ static void act_finish(struct lease_run *l)
 static void act_remove(struct lease_run *l)
 {
 	cleanup_free char *inputs = lease_dir(l->w->state_dir, l->id, "in");
-	cleanup_free char *tmp = lease_dir(l->w->state_dir, l->id, "tmp");
 	struct err err = { 0 };
 
 	log_pump_free(take_ptr(l->pump));
@@ -498,7 +499,7 @@ static void act_remove(struct lease_run *l)
 		lease_wait(l, 2 * SECOND_MS);
 		return;
 	}
-	if (dir_remove(inputs, &err) < 0 || dir_remove(tmp, &err) < 0)
+	if (dir_remove(inputs, &err) < 0)
 		log_err(LOG_WARN, &err, "cannot remove the inputs of a lease", "lease", l->id,
 			NULL);
 	pthread_mutex_lock(&l->lock);

@@ -83,11 +83,14 @@ bool agent_has_problem(struct agent *w)
 
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 {
-	int64_t now = time_monotonic_ms();
+	bool required = agent_config(w)->jail_required;
+	int64_t now = time_monotonic_ms(), last;
 	int rc = 0;
 
 	pthread_mutex_lock(&w->jail_lock);
-	if (!w->jail_checked_ms || now - w->jail_checked_ms > max_age_ms) {
+	/* Where it cannot be and need not be, it is not tried for each container either. */
+	last = required ? w->jail_checked_ms : w->jail_tried_ms;
+	if (!last || now - last > max_age_ms) {
 		struct err e = { 0 };
 
 		rc = w->jail_checked_ms ? jail_check(&e) : -1;
@@ -95,12 +98,13 @@ int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 			err_clear(&e);
 			rc = jail_apply(&e);
 		}
+		w->jail_tried_ms = now;
 		if (rc == 0)
 			w->jail_checked_ms = now;
-		else if (!agent_config(w)->jail_required)
-			rc = 0;
-		else
+		else if (required)
 			*err = e;
+		else
+			rc = 0;
 	}
 	pthread_mutex_unlock(&w->jail_lock);
 	return rc;
@@ -193,7 +197,7 @@ static void engine_is_back(struct agent *w)
 	pthread_mutex_unlock(&w->lock);
 	/* A restarted engine has made its rules anew. */
 	pthread_mutex_lock(&w->jail_lock);
-	w->jail_checked_ms = 0;
+	w->jail_checked_ms = w->jail_tried_ms = 0;
 	pthread_mutex_unlock(&w->jail_lock);
 	pthread_mutex_lock(&w->lock);
 	w->orphans_due |= w->synced;
@@ -206,7 +210,6 @@ static void engine_is_back(struct agent *w)
 		agent_problem_set(w, NULL);
 	}
 	agent_inventory_refresh(w);
-	agent_wake_leases(w);
 }
 
 static void engine_is_gone(struct agent *w, const struct err *err)
@@ -258,6 +261,11 @@ static void pause_for(struct agent *w, int64_t ms)
 	pthread_mutex_unlock(&w->lock);
 }
 
+static void on_engine_event(void *arg, const char *lease)
+{
+	agent_wake_lease(arg, lease);
+}
+
 void *engine_thread(void *arg)
 {
 	struct agent *w = arg;
@@ -275,11 +283,12 @@ void *engine_thread(void *arg)
 			there = true;
 			engine_is_back(w);
 		}
-		if (runtime_wait_event(w->rt, &w->stopping, &err) == 0) {
-			agent_wake_leases(w);
-		} else if (!agent_stopping(w) && engine_ask(w, w->rt, &err) < 0) {
-			there = false;
-		}
+		agent_wake_lease(w, NULL); /* what happened while nobody listened */
+		if (runtime_events(w->rt, &w->stopping, on_engine_event, w, &err) == 0)
+			break;
+		there = runtime_accepts(w->rt) && engine_ask(w, w->rt, &err) == 0;
+		if (there) /* it answers, and does not tell: not again and again */
+			pause_for(w, ENGINE_RETRY_MS);
 	}
 	return NULL;
 }
@@ -350,7 +359,8 @@ static void care_pause(struct agent *w)
 	int64_t until = time_monotonic_ms() + CARE_EVERY_MS;
 
 	pthread_mutex_lock(&w->lock);
-	while (!agent_stopping(w) && !w->reap_due && cond_wait_until(&w->cond, &w->lock, until))
+	while (!agent_stopping(w) && !w->reap_due &&
+	       cond_wait_until(&w->care_cond, &w->lock, until))
 		;
 	pthread_mutex_unlock(&w->lock);
 }

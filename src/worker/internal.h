@@ -29,7 +29,8 @@
  *   boot         of the process that runs now: its owner's commands are no second worker
  *   lock         held by `run`
  *   heard        its time: when the server last answered an observation
- *   leases/<id>/ journal.json, in/ (inputs), tmp/ */
+ *   journal      of all leases
+ *   leases/<id>/ in/: inputs, of leases with some */
 struct identity {
 	char worker_id[ID_SIZE], org_id[ID_SIZE];
 	char server[512]; /* "https://host[:port]" */
@@ -163,7 +164,8 @@ int inventory_make(const struct worker_config *config, const struct runtime_info
 
 /* ---- one lease ---- */
 
-/* What must survive this process (journal.c).  Times are of our clock. */
+/* What must survive this process, with what its pointers borrow (journal.c).  Times are of our
+ * clock. */
 struct journal {
 	const struct desired_lease
 		*desired; /* the last that carried a specification, with today's wishes */
@@ -191,18 +193,25 @@ struct journal {
 	int64_t final_seq; /* of the final receipt */
 	bool removed;	   /* container and inputs are gone */
 };
-/* A journal with what its pointers borrow; shared by reference, never changed. */
-int journal_save(const char *state_dir, const struct journal *j, struct err *err) must_check;
-int journal_load(const char *state_dir, const char *lease, struct arena *a, struct journal *ret,
-		 struct err *err) must_check;
-int journal_remove(const char *state_dir, const char *lease,
-		   struct err *err) must_check; /* the lease's directory */
-/* Names of leases with a directory, in `a`. */
-int journal_list(const char *state_dir, struct arena *a, struct text_list *ret,
-		 struct err *err) must_check;
+extern const struct type journal_type;
+
+/* The file that holds them (journals.c).  Calls may come from any thread, those of one lease from
+ * one. */
+struct journals;
+int journals_open(const char *state_dir, struct journals **ret, struct err *err) must_check;
+void journals_close(struct journals *s);
+/* Survives a power failure when it returns 0; else the one before it counts. */
+int journals_save(struct journals *s, const struct journal *j, struct err *err) must_check;
+/* ERR_NOT_FOUND: there is none; ERR_INVALID: there was one, and it cannot be read. */
+int journals_load(struct journals *s, const char *lease, struct arena *a, struct journal *ret,
+		  struct err *err) must_check;
+/* And the lease's directory. */
+int journals_remove(struct journals *s, const char *lease, struct err *err) must_check;
+/* Leases with a journal or a directory, in `a`. */
+int journals_list(struct journals *s, struct arena *a, struct text_list *ret,
+		  struct err *err) must_check;
 char *lease_dir(const char *state_dir, const char *lease,
 		const char *name); /* malloc'd; name may be NULL */
-extern const struct type journal_type;
 
 /* Takes over wishes: a stop carries no specification, and keeps the one that is there. */
 void desired_merge(const struct desired_lease *have, const struct desired_lease *want,
@@ -346,7 +355,8 @@ struct agent {
 	struct identity id;
 	struct link *link;
 	pthread_mutex_t lock;
-	pthread_cond_t cond; /* of the observe and stream threads */
+	pthread_cond_t cond;	  /* of the observe, engine and stream threads */
+	pthread_cond_t care_cond; /* of the care thread */
 	volatile int stopping;
 	int exit_status;
 
@@ -354,6 +364,7 @@ struct agent {
 	struct runtime_info engine;
 	char problem[232];  /* why nothing can run now; empty: fine */
 	struct map *leases; /* id -> struct lease_run */
+	struct journals *journals;
 	struct images_known images;
 	int64_t desired_rev;
 	bool synced, orphans_due, reap_due;
@@ -369,14 +380,14 @@ struct agent {
 	struct inventory inventory; /* as last made */
 	bool inventory_changed;
 	pthread_mutex_t jail_lock, inventory_lock;
-	int64_t jail_checked_ms;
+	int64_t jail_checked_ms, jail_tried_ms; /* when it last was as it should be, or was tried */
 };
 
 /* lease.c: the set of leases */
 int agent_recover(struct agent *w, struct err *err) must_check;	   /* from the journals */
 void agent_desire(struct agent *w, const struct desired_set *set); /* the whole set */
 void agent_desire_one(struct agent *w, const struct desired_lease *d);
-void agent_wake_leases(struct agent *w);
+void agent_wake_lease(struct agent *w, const char *id); /* NULL: all */
 void agent_reap(struct agent *w);	 /* takes out those that are finished */
 void agent_leases_stop(struct agent *w); /* ends their threads, not their containers */
 void lease_wake(struct lease_run *l);

@@ -1,13 +1,7 @@
-/* The journal of a lease: a small file, replaced as a whole, that says how far it has come. */
+/* The journal of a lease: what it says.  Where it lies: journals.c. */
 #include "internal.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define JOURNAL_MAX ((size_t)16 << 20)
-#define BIG	    (INT64_C(1) << 62)
+#define BIG (INT64_C(1) << 62)
 
 /* clang-format off */
 #define INT(m, d) FIELD_INT(struct journal, m, 0, BIG, 0, 0, d)
@@ -53,73 +47,6 @@ char *lease_dir(const char *state_dir, const char *lease, const char *name)
 	strbuf_addf(&path, "%s/leases/%s%s%s", state_dir, lease, name ? "/" : "",
 		    name ? name : "");
 	return strbuf_take(&path);
-}
-
-int journal_save(const char *state_dir, const struct journal *j, struct err *err)
-{
-	cleanup_free char *dir = lease_dir(state_dir, j->desired->lease, NULL);
-	cleanup_free char *path = lease_dir(state_dir, j->desired->lease, "journal.json");
-	cleanup_strbuf struct strbuf text = STRBUF_INIT;
-	int rc;
-
-	schema_write_secret(&journal_type, j, &text);
-	rc = file_write_atomic(path, text.buf, text.len, 0600, err);
-	if (rc < 0 && err && err->sys == ENOENT) {
-		err_clear(err);
-		rc = dir_make(dir, 0700, err);
-		if (rc == 0)
-			rc = file_write_atomic(path, text.buf, text.len, 0600, err);
-	}
-	if (text.len)
-		explicit_bzero(text.buf, text.len);
-	return rc < 0 ? err_wrap(err, "journal of %s", j->desired->lease) : 0;
-}
-
-int journal_load(const char *state_dir, const char *lease, struct arena *a, struct journal *ret,
-		 struct err *err)
-{
-	cleanup_free char *path = lease_dir(state_dir, lease, "journal.json");
-	cleanup_strbuf struct strbuf text = STRBUF_INIT;
-	struct journal j;
-
-	if (file_read(path, JOURNAL_MAX, &text, err) < 0)
-		return -1;
-	if (schema_parse(&journal_type, (struct slice){ text.buf, text.len }, FROM_SERVER, a,
-			 &j, err) < 0)
-		return err_wrap(err, "%s", path);
-	if (!j.desired || !str_eq(j.desired->lease, lease))
-		return err_set(err, ERR_INVALID, "%s is not the journal of %s", path, lease);
-	*ret = j;
-	return 0;
-}
-
-int journal_remove(const char *state_dir, const char *lease, struct err *err)
-{
-	cleanup_free char *dir = lease_dir(state_dir, lease, NULL);
-
-	return dir_remove(dir, err);
-}
-
-int journal_list(const char *state_dir, struct arena *a, struct text_list *ret, struct err *err)
-{
-	cleanup_free char *path = path_join(state_dir, "leases");
-	VEC(const char *) names = { 0 };
-	DIR *dir = opendir(path);
-	struct dirent *e;
-
-	if (!dir && errno != ENOENT)
-		return err_sys(err, errno, "cannot read %s", path);
-	while (dir && (e = readdir(dir)))
-		if (id_valid(e->d_name, "le"))
-			*vec_push(&names) = arena_strdup(a, e->d_name);
-	if (dir)
-		closedir(dir);
-	ret->items = arena_array(a, const char *, names.len + 1);
-	ret->len = names.len;
-	if (names.len)
-		memcpy(ret->items, names.items, names.len * sizeof(*names.items));
-	vec_release(&names);
-	return 0;
 }
 
 void desired_merge(const struct desired_lease *have, const struct desired_lease *want,

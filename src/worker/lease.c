@@ -6,8 +6,10 @@
 void lease_wake(struct lease_run *l)
 {
 	pthread_mutex_lock(&l->lock);
-	l->woken = true;
-	pthread_cond_broadcast(&l->cond);
+	if (!l->woken) {
+		l->woken = true;
+		pthread_cond_broadcast(&l->cond);
+	}
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -174,18 +176,18 @@ int agent_recover(struct agent *w, struct err *err)
 	cleanup_arena struct arena a = { 0 };
 	struct text_list names;
 
-	if (journal_list(w->state_dir, &a, &names, err) < 0)
+	if (journals_list(w->journals, &a, &names, err) < 0)
 		return -1;
 	for (size_t i = 0; i < names.len; i++) {
 		struct lease_run *l = lease_new(w, names.items[i]);
 		struct err e = { 0 };
 
-		if (journal_load(w->state_dir, l->id, &l->arena, &l->j, &e) < 0) {
+		if (journals_load(w->journals, l->id, &l->arena, &l->j, &e) < 0) {
 			/* Without a journal it was never taken: the server asks again. */
 			if (e.code == ERR_NOT_FOUND) {
 				lease_free(l);
 				err_clear(&e);
-				if (journal_remove(w->state_dir, names.items[i], &e) < 0)
+				if (journals_remove(w->journals, names.items[i], &e) < 0)
 					log_err(LOG_WARN, &e, "cannot clean up", NULL);
 				continue;
 			}
@@ -200,14 +202,18 @@ int agent_recover(struct agent *w, struct err *err)
 	return 0;
 }
 
-void agent_wake_leases(struct agent *w)
+void agent_wake_lease(struct agent *w, const char *id)
 {
+	struct lease_run *l;
 	size_t it = 0;
-	const char *id;
+	const char *each;
 	void *value;
 
 	pthread_mutex_lock(&w->lock);
-	while (map_next(w->leases, &it, &id, &value))
+	l = id ? map_find(w->leases, id) : NULL;
+	if (l)
+		lease_wake(l);
+	while (!id && map_next(w->leases, &it, &each, &value))
 		lease_wake(value);
 	pthread_mutex_unlock(&w->lock);
 }

@@ -54,7 +54,7 @@ void lease_save(struct lease_run *l)
 	if (l->j.receipt_seq - l->receipt_next < RECEIPTS_AHEAD / 2)
 		l->j.receipt_seq = l->receipt_next + RECEIPTS_AHEAD;
 	pthread_mutex_unlock(&l->lock);
-	if (journal_save(l->w->state_dir, &l->j, &err) < 0)
+	if (journals_save(l->w->journals, &l->j, &err) < 0)
 		log_err(LOG_ERROR, &err, "the journal cannot be written", "lease", l->id, NULL);
 	l->saved_ms = time_monotonic_ms();
 }
@@ -268,7 +268,7 @@ void *lease_thread(void *arg)
 	if (!agent_stopping(w)) {
 		struct err err = { 0 };
 
-		if (journal_remove(w->state_dir, l->id, &err) < 0)
+		if (journals_remove(w->journals, l->id, &err) < 0)
 			log_err(LOG_WARN, &err, "cannot remove what is left of a lease",
 				"lease", l->id, NULL);
 		log_line(LOG_INFO, "lease forgotten", "lease", l->id, NULL);
@@ -280,8 +280,10 @@ void *lease_thread(void *arg)
 	pthread_mutex_lock(&l->lock);
 	l->finished = true;
 	pthread_mutex_unlock(&l->lock);
-	w->reap_due = true;
-	pthread_cond_broadcast(&w->cond);
+	if (!w->reap_due) {
+		w->reap_due = true;
+		pthread_cond_broadcast(&w->care_cond);
+	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }

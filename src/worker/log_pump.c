@@ -48,7 +48,7 @@ struct log_pump {
 	int64_t session;     /* in which the server was last heard to have all that is acked */
 	struct output_cursor cursor;
 	struct output_position acked;
-	struct pump_entry queue[QUEUE_ENTRIES];
+	struct pump_entry *queue; /* of QUEUE_ENTRIES, there with the sender */
 	size_t head, count, bytes;
 };
 
@@ -93,7 +93,10 @@ static void *sender_thread(void *arg);
 /* Called with the lock held. */
 static void sender_need(struct log_pump *p)
 {
-	if (!p->sending && thread_start(&p->sender, sender_thread, p) != 0)
+	if (p->sending)
+		return;
+	p->queue = xreallocarray(NULL, QUEUE_ENTRIES, sizeof(*p->queue));
+	if (thread_start(&p->sender, sender_thread, p) != 0)
 		abort(); /* no threads: nothing works on this machine */
 	p->sending = true;
 }
@@ -112,8 +115,10 @@ static size_t json_weight(const char *s, size_t len)
 static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms, const char *line,
 		      size_t len, bool whole)
 {
-	struct pump_entry *e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
+	struct pump_entry *e;
 
+	sender_need(p);
+	e = &p->queue[(p->head + p->count) % QUEUE_ENTRIES];
 	*e = (struct pump_entry){ .text = xmalloc(len + 2),
 				  .len = len,
 				  .weight = json_weight(line, len),
@@ -127,7 +132,6 @@ static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms,
 	p->bytes += e->weight;
 	if (p->count++ == 0 || p->count == BATCH_ENTRIES)
 		pthread_cond_broadcast(&p->cond);
-	sender_need(p);
 }
 
 static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
@@ -180,12 +184,13 @@ static int go_back(struct log_pump *p, struct err *err)
 {
 	struct delivered d = { .lines = 0 };
 	int64_t missing = p->acked.seq - p->server_seq;
+	bool all;
 	int rc;
 
 	output_cursor_init(&d.cursor, &p->acked);
 	pthread_mutex_unlock(&p->lock);
 	rc = runtime_logs(agent_runtime(p->w), p->lease, 0, false, &p->cancel, on_line_again, &d,
-			  err);
+			  &all, err);
 	pthread_mutex_lock(&p->lock);
 	if (rc < 0 && (over(p) || !is_final(err->code)))
 		return -1;
@@ -207,17 +212,18 @@ static int go_back(struct log_pump *p, struct err *err)
 static int read_on(struct log_pump *p, bool last, struct err *err)
 {
 	int64_t since_ns = p->cursor.at.since_ns;
+	bool all = false;
 	int rc;
 
 	p->kicked = false;
 	output_cursor_rewind(&p->cursor);
 	pthread_mutex_unlock(&p->lock);
 	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, &p->cancel_reader, on_line,
-			  p, err);
+			  p, &all, err);
 	if (rc == 0 && !last)
 		lease_wake(p->l); /* it seems to have ended */
 	pthread_mutex_lock(&p->lock);
-	if (last && !p->behind && (rc == 0 || is_final(err->code))) {
+	if (!p->behind && (all || (last && (rc == 0 || is_final(err->code))))) {
 		p->read_all = true;
 		pthread_cond_broadcast(&p->cond);
 	}
@@ -225,7 +231,7 @@ static int read_on(struct log_pump *p, bool last, struct err *err)
 }
 
 /* Read to the end of what is there; again and again until the container has ended before the
- * reading began, and once more if the server turns out to be behind. */
+ * reading began or was followed to its end, and once more if the server turns out to be behind. */
 static void *reader_thread(void *arg)
 {
 	struct log_pump *p = arg;
@@ -527,6 +533,7 @@ void log_pump_free(struct log_pump *p)
 	if (p->sending)
 		pthread_join(p->sender, NULL);
 	queue_clear(p);
+	free(p->queue);
 	pthread_cond_destroy(&p->cond);
 	pthread_mutex_destroy(&p->lock);
 	free(p);

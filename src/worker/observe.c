@@ -12,8 +12,10 @@
 void observe_soon(struct agent *w)
 {
 	pthread_mutex_lock(&w->lock);
-	w->dirty = true;
-	pthread_cond_broadcast(&w->cond);
+	if (!w->dirty) {
+		w->dirty = true;
+		pthread_cond_broadcast(&w->cond);
+	}
 	pthread_mutex_unlock(&w->lock);
 }
 

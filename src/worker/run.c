@@ -48,6 +48,7 @@ void agent_stop(struct agent *w, int exit_status)
 		__atomic_store_n(&w->stopping, 1, __ATOMIC_RELEASE);
 		__atomic_store_n(&w->stream_cancel, 1, __ATOMIC_RELAXED);
 		pthread_cond_broadcast(&w->cond);
+		pthread_cond_broadcast(&w->care_cond);
 		kill(getpid(), SIGTERM); /* wakes the main thread */
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -77,6 +78,7 @@ static void agent_init(struct agent *w, const struct command_args *args)
 	pthread_mutex_init(&w->jail_lock, NULL);
 	pthread_mutex_init(&w->inventory_lock, NULL);
 	cond_init_monotonic(&w->cond);
+	cond_init_monotonic(&w->care_cond);
 	id_make("bt", now_ms_get(), &random_system, w->id.boot_id);
 }
 
@@ -102,7 +104,8 @@ static int agent_open(struct agent *w, int *ret_lock, struct err *err)
 
 	memcpy(boot_id, w->id.boot_id, sizeof(boot_id));
 	if (identity_load(w->state_dir, &w->id, err) < 0 ||
-	    file_lock(lock, ret_lock, err) < 0 || machine_check(w->config, err) < 0)
+	    file_lock(lock, ret_lock, err) < 0 || machine_check(w->config, err) < 0 ||
+	    journals_open(w->state_dir, &w->journals, err) < 0)
 		return -1;
 	memcpy(w->id.boot_id, boot_id, sizeof(boot_id));
 	/* A full disk must not end the leases that are here: only the owner's commands miss it. */
@@ -198,6 +201,7 @@ int command_run(const struct command_args *args)
 	ret = w->exit_status;
 	runtime_close(w->rt);
 	link_free(w->link);
+	journals_close(w->journals);
 	arena_release(&w->inventory_arena);
 	map_free(w->leases, NULL);
 	explicit_bzero(&w->id, sizeof(w->id));

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -28,7 +29,6 @@ struct process {
 
 struct runtime {
 	pthread_mutex_t lock;
-	pthread_cond_t ended;
 	struct map *processes; /* lease -> struct process */
 	int epoll;
 };
@@ -55,7 +55,6 @@ int runtime_docker_open(const char *socket, const char *worker_id, struct runtim
 	struct runtime *rt = xcalloc(1, sizeof(*rt));
 
 	pthread_mutex_init(&rt->lock, NULL);
-	pthread_cond_init(&rt->ended, NULL);
 	rt->processes = map_new();
 	rt->epoll = epoll_create1(EPOLL_CLOEXEC);
 	*ret = rt;
@@ -76,6 +75,11 @@ int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err)
 	*ret = (struct runtime_info){ .engine = "processes", .version = "1", .root_dir = "/", .pids_limit = true,
 				      .memory_limit = true, .cpu_limit = true, .storage_limit = true };
 	return 0;
+}
+
+bool runtime_accepts(struct runtime *rt)
+{
+	return true;
 }
 
 int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret, struct err *err)
@@ -135,6 +139,7 @@ static int process_spawn(struct runtime *rt, struct process *p, struct err *err)
 	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
 	p->status.state = CONTAINER_RUNNING;
 	p->status.started_ms = now_ms();
+	ev.data.fd = p->pidfd;
 	epoll_ctl(rt->epoll, EPOLL_CTL_ADD, p->pidfd, &ev);
 	return 0;
 }
@@ -153,7 +158,7 @@ int runtime_start(struct runtime *rt, const char *lease, struct err *err)
 }
 
 /* Lock held: has it ended? */
-static void process_look(struct runtime *rt, struct process *p)
+static void process_look(struct process *p)
 {
 	int status;
 
@@ -163,7 +168,6 @@ static void process_look(struct runtime *rt, struct process *p)
 	p->status.finished_ms = now_ms();
 	p->status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	close(take_fd(p->pidfd));
-	pthread_cond_broadcast(&rt->ended);
 }
 
 static int process_signal(struct runtime *rt, const char *lease, int signal)
@@ -173,7 +177,7 @@ static int process_signal(struct runtime *rt, const char *lease, int signal)
 	pthread_mutex_lock(&rt->lock);
 	p = map_find(rt->processes, lease);
 	if (p)
-		process_look(rt, p);
+		process_look(p);
 	if (p && p->status.state == CONTAINER_RUNNING)
 		kill(p->pid, signal);
 	pthread_mutex_unlock(&rt->lock);
@@ -217,7 +221,7 @@ int runtime_status(struct runtime *rt, const char *lease, struct container_statu
 	pthread_mutex_lock(&rt->lock);
 	p = map_find(rt->processes, lease);
 	if (p)
-		process_look(rt, p);
+		process_look(p);
 	*ret = p ? p->status : (struct container_status){ .state = CONTAINER_ABSENT };
 	pthread_mutex_unlock(&rt->lock);
 	return 0;
@@ -238,14 +242,60 @@ int runtime_list(struct runtime *rt, struct arena *arena, struct container_statu
 	return 0;
 }
 
-int runtime_wait_event(struct runtime *rt, const volatile int *cancel, struct err *err)
+/* Which lease's process is it?  The descriptor may have been closed since. */
+static bool process_of(struct runtime *rt, int pidfd, char ret[static ID_SIZE])
+{
+	size_t it = 0;
+	const char *key;
+	void *value;
+	bool found = false;
+
+	pthread_mutex_lock(&rt->lock);
+	while (!found && map_next(rt->processes, &it, &key, &value)) {
+		found = ((struct process *)value)->pidfd == pidfd;
+		if (found)
+			snprintf(ret, ID_SIZE, "%s", key);
+	}
+	pthread_mutex_unlock(&rt->lock);
+	return found;
+}
+
+int runtime_events(struct runtime *rt, const volatile int *cancel, runtime_event_fn *fn, void *arg, struct err *err)
 {
 	struct epoll_event events[64];
+	char lease[ID_SIZE];
 
-	while (!cancel || !*cancel)
-		if (epoll_wait(rt->epoll, events, ARRAY_LEN(events), LOOK_MS) > 0)
-			return 0;
+	while (!cancel || !*cancel) {
+		int n = epoll_wait(rt->epoll, events, ARRAY_LEN(events), LOOK_MS);
+
+		for (int i = 0; i < n; i++)
+			if (process_of(rt, events[i].data.fd, lease))
+				fn(arg, lease);
+	}
 	return 0;
+}
+
+/* Until it has ended. */
+static void process_await(struct runtime *rt, const char *lease, const volatile int *cancel)
+{
+	struct pollfd ended = { .fd = -1, .events = POLLIN };
+	bool started = true;
+
+	while (started && ended.fd < 0 && !*cancel) {
+		struct process *p;
+
+		pthread_mutex_lock(&rt->lock);
+		p = map_find(rt->processes, lease);
+		started = p && p->status.state != CONTAINER_EXITED;
+		if (started && p->pidfd >= 0)
+			ended.fd = fcntl(p->pidfd, F_DUPFD_CLOEXEC, 0);
+		pthread_mutex_unlock(&rt->lock);
+		if (started && ended.fd < 0)
+			usleep(1000); /* it is about to be started */
+	}
+	while (ended.fd >= 0 && !*cancel && poll(&ended, 1, LOOK_MS) == 0)
+		;
+	close_fd_(&ended.fd);
 }
 
 /* All its lines, once it has ended. */
@@ -266,25 +316,19 @@ static void output_tell(int fd, int64_t at_ms, runtime_log_fn *fn, void *arg)
 }
 
 int runtime_logs(struct runtime *rt, const char *lease, int64_t since_ns, bool follow, const volatile int *cancel,
-		 runtime_log_fn *fn, void *arg, struct err *err)
+		 runtime_log_fn *fn, void *arg, bool *ret_all, struct err *err)
 {
 	struct process *p;
 	int fd = -1;
 	int64_t at_ms = 0;
 
+	if (follow)
+		process_await(rt, lease, cancel);
 	pthread_mutex_lock(&rt->lock);
-	while ((p = map_find(rt->processes, lease)) && follow && (!cancel || !*cancel)) {
-		struct timespec until;
-
-		process_look(rt, p);
-		if (p->status.state == CONTAINER_EXITED)
-			break;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOOK_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		pthread_cond_timedwait(&rt->ended, &rt->lock, &until);
-	}
+	p = map_find(rt->processes, lease);
+	if (p)
+		process_look(p);
+	*ret_all = follow && p && p->status.state == CONTAINER_EXITED;
 	if (p) {
 		fd = fcntl(p->output, F_DUPFD_CLOEXEC, 0);
 		at_ms = p->status.started_ms;

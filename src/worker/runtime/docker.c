@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* Newest API version whose changes we know; the engine's own is taken if it is older.
@@ -51,6 +53,16 @@ static int socket_fail(const struct runtime *rt, const struct err *cause, struct
 		"its "
 		"socket?",
 		rt->socket);
+}
+
+bool runtime_accepts(struct runtime *rt)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 &&
+	       str_copy(address.sun_path, sizeof(address.sun_path), rt->socket) == 0 &&
+	       connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
 }
 
 int docker_send(struct runtime *rt, const struct docker_call *call, struct http_result *ret,

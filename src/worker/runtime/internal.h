@@ -17,8 +17,8 @@ struct runtime {
 	bool podman;
 	pthread_mutex_t lock;		/* of what follows */
 	VEC(struct http_client *) idle; /* clients that no call uses now */
-	char events_since[32]; /* seconds.nanoseconds: events up to here have been reported */
-	bool mac_checked;      /* the engine gives containers the address that we ask for */
+	bool mac_checked;	/* the engine gives containers the address that we ask for */
+	int64_t events_since_ns; /* of the thread that listens: earlier ones have been told */
 };
 
 #define LABEL_LEASE	 "ai.tes.lease"
@@ -169,7 +169,7 @@ void log_demux_release(struct log_demux *d);
 int log_demux_feed(struct log_demux *d, const char *p, size_t len); /* non-zero: fn's */
 int log_demux_finish(struct log_demux *d); /* no more will come: lines without an end */
 
-/* ---- status.c, events.c, disk.c
+/* ---- status.c, disk.c
  * --------------------------------------------------------------------- */
 
 void status_read(const struct runtime *rt, const struct json *inspect,
@@ -177,13 +177,19 @@ void status_read(const struct runtime *rt, const struct json *inspect,
 /* Does the kernel's log say that it ended processes of this container because its memory was
  * full? */
 bool kernel_log_oom(const char *container_id);
-/* From now on events count. */
-void events_start(struct runtime *rt);
+/* Query value: containers of this worker, and `more` as further members. */
+const char *worker_filter(struct runtime *rt, struct arena *arena, const char *more);
 /* Bytes of removed files that processes of a running container still have open; 0 where that
  * cannot be seen. */
 int64_t deleted_bytes(const struct json *inspect);
 /* Bytes allocated below a directory, without following links; what vanishes meanwhile is not
  * counted. */
 int tree_bytes(const char *path, int64_t *ret, struct err *err) must_check;
+
+/* ---- events.c
+ * ----------------------------------------------------------------------------------------- */
+
+/* From now on events count. */
+void events_start(struct runtime *rt);
 
 #endif

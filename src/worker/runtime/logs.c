@@ -98,35 +98,44 @@ static int log_tail(struct runtime *rt, const char *container, struct log_call *
 }
 
 /* Engines end the stream at once if the container has not been started: true after a moment
- * if that is so. */
-static bool log_await_start(struct runtime *rt, const char *lease, const volatile int *cancel)
+ * if that is so.  ret_ended: it has run, and runs no more. */
+static bool log_await_start(struct runtime *rt, const char *lease, const volatile int *cancel,
+			    bool *ret_ended)
 {
 	struct container_status status;
 
-	if (is_cancelled(cancel) || runtime_status(rt, lease, &status, NULL) < 0 ||
-	    status.state != CONTAINER_CREATED)
+	if (is_cancelled(cancel) || runtime_status(rt, lease, &status, NULL) < 0)
+		return false;
+	*ret_ended = status.state == CONTAINER_EXITED;
+	if (status.state != CONTAINER_CREATED)
 		return false;
 	usleep(START_POLL_US);
 	return !is_cancelled(cancel);
 }
 
 int runtime_logs(struct runtime *rt, const char *lease, int64_t since_ns, bool follow,
-		 const volatile int *cancel, runtime_log_fn *fn, void *arg, struct err *err)
+		 const volatile int *cancel, runtime_log_fn *fn, void *arg, bool *ret_all,
+		 struct err *err)
 {
 	struct log_call lc = { .fn = fn, .arg = arg };
 	char name[CONTAINER_NAME_SIZE];
+	bool ended = false;
 	int rc;
+
+	*ret_all = false;
 
 	if (container_name(lease, name, err) < 0)
 		return -1;
 	log_demux_init(&lc.demux, since_ns, log_line_once, &lc);
 	do
 		rc = log_read(rt, name, &lc, since_ns, follow, cancel, err);
-	while (rc == 1 && follow && log_await_start(rt, lease, cancel));
+	while (rc == 1 && follow && log_await_start(rt, lease, cancel, &ended));
 	if (rc == 1 && follow)
 		rc = log_tail(rt, name, &lc, since_ns, cancel, err);
-	if (rc == 1)
+	if (rc == 1) {
 		log_demux_finish(&lc.demux);
+		*ret_all = ended;
+	}
 	log_demux_release(&lc.demux);
 	return MIN(rc, 0);
 }

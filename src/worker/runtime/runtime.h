@@ -67,6 +67,9 @@ int runtime_docker_open(const char *socket, const char *worker_id, struct runtim
 			struct err *err) must_check;
 void runtime_close(struct runtime *rt);
 int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err) must_check;
+/* Does it take new connections?  Docker ends that first when it goes down, then its containers;
+ * on connections that are there it answers to the last. */
+bool runtime_accepts(struct runtime *rt);
 
 typedef void runtime_progress_fn(void *arg, const char *phase, int64_t done, int64_t total);
 /* An image as a lease names it.  What the machine has by itself is its owner's: it is used only
@@ -125,11 +128,13 @@ int runtime_status(struct runtime *rt, const char *lease, struct container_statu
 /* All containers of this worker, of whatever lease. */
 int runtime_list(struct runtime *rt, struct arena *arena, struct container_status **ret,
 		 size_t *ret_len, struct err *err) must_check;
-/* Blocks until something happened to one of our containers since the last return (at first:
- * since opening), or cancel, or the engine went away: ERR_UNAVAILABLE.  Look at the
- * containers after each return; for one thread. */
-int runtime_wait_event(struct runtime *rt, const volatile int *cancel,
-		       struct err *err) must_check;
+/* Something happened to the container of this lease; NULL: the engine does not say of which. */
+typedef void runtime_event_fn(void *arg, const char *lease);
+/* Tells what happens to our containers until cancel (0), or until the engine goes away or ends
+ * the stream: ERR_UNAVAILABLE.  Begins where the call before ended (at first: at opening), as
+ * far as the engine remembers: look at all containers before each call.  For one thread. */
+int runtime_events(struct runtime *rt, const volatile int *cancel, runtime_event_fn *fn,
+		   void *arg, struct err *err) must_check;
 
 /* Output from `since_ns` (engine time stamps, inclusive: the caller drops what it has),
  * following until the container ends or cancel (0 too).  To follow may begin before
@@ -137,11 +142,12 @@ int runtime_wait_event(struct runtime *rt, const volatile int *cancel,
  * moment only is being put away, 0.1 s.  Lines of more than 64 KiB come in pieces of one
  * time stamp; invalid UTF-8 and NUL are replaced by U+FFFD.  The order is the same each
  * time; a time stamp may stand on many lines (Podman's are in whole seconds), and those of
- * the two streams may cross a little.  fn returning non-zero ends the call with 0. */
+ * the two streams may cross a little.  fn returning non-zero ends the call with 0.  ret_all: it
+ * was followed to the end of the container, and there is no more. */
 typedef int runtime_log_fn(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
 			   size_t len);
 int runtime_logs(struct runtime *rt, const char *lease, int64_t since_ns, bool follow,
-		 const volatile int *cancel, runtime_log_fn *fn, void *arg,
+		 const volatile int *cancel, runtime_log_fn *fn, void *arg, bool *ret_all,
 		 struct err *err) must_check;
 
 /* Bytes that the container occupies on disk: its layer, volumes that the image declares, and

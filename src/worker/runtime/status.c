@@ -83,7 +83,7 @@ void status_read(const struct runtime *rt, const struct json *inspect,
 	address_read(inspect, ret);
 }
 
-static const char *worker_filter(struct runtime *rt, struct arena *arena, const char *more)
+const char *worker_filter(struct runtime *rt, struct arena *arena, const char *more)
 {
 	return url_escape(arena, arena_printf(arena, "{\"label\":[\"" LABEL_WORKER "=%s\"]%s}",
 					      rt->worker_id, more));
@@ -121,103 +121,4 @@ int runtime_list(struct runtime *rt, struct arena *arena, struct container_statu
 	*ret = found;
 	*ret_len = len;
 	return 0;
-}
-
-/* ---- events
- * ---------------------------------------------------------------------------------------- */
-
-/* The caller looks at the containers after each return: what happened before needs no return
- * of its own.  Within this time a change may be announced before it can be seen. */
-#define EVENT_SETTLE_NS INT64_C(100000000)
-
-struct event_wait {
-	struct line_splitter lines;
-	int64_t at_ns; /* of the event that ended the wait; 0: none yet */
-};
-
-static void since_set(struct runtime *rt, int64_t ns)
-{
-	pthread_mutex_lock(&rt->lock);
-	snprintf(rt->events_since, sizeof(rt->events_since), "%" PRId64 ".%09" PRId64,
-		 ns / 1000000000, ns % 1000000000);
-	pthread_mutex_unlock(&rt->lock);
-}
-
-void events_start(struct runtime *rt)
-{
-	since_set(rt, clock_now(&clock_system) * 1000000);
-}
-
-/* What a container does by itself or on our order; not our looking at it and running probes
- * in it. */
-static bool event_matters(const char *action)
-{
-	static const char *const kinds[] = { "create", "start",	  "die",     "died",
-					     "oom",    "pause",	  "unpause", "kill",
-					     "stop",   "destroy", "remove" };
-
-	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		if (str_eq(action, kinds[i]))
-			return true;
-	}
-	return false;
-}
-
-static int event_line(void *arg, struct slice line)
-{
-	struct event_wait *wait = arg;
-	cleanup_arena struct arena arena = { 0 };
-	struct json *event;
-	const char *action;
-
-	if (json_parse(line, &arena, &event, NULL) < 0)
-		return 0;
-	action = json_text(event, "Action");
-	if (!event_matters(*action ? action : json_text(event, "status")))
-		return 0;
-	wait->at_ns = json_int(event, "timeNano");
-	if (wait->at_ns == 0)
-		wait->at_ns = json_int(event, "time") * 1000000000;
-	return 1;
-}
-
-static int event_data(void *arg, const char *p, size_t len)
-{
-	struct event_wait *wait = arg;
-
-	return line_split(&wait->lines, p, len, event_line, wait);
-}
-
-int runtime_wait_event(struct runtime *rt, const volatile int *cancel, struct err *err)
-{
-	cleanup_arena struct arena arena = { 0 };
-	struct event_wait wait = { .lines.max = 64 << 10 };
-	cleanup(http_result_release) struct http_result res = { .body = STRBUF_INIT };
-	struct docker_call call = {
-		.method = HTTP_GET, .on_data = event_data, .cancel = cancel, .arg = &wait
-	};
-	char since[sizeof(rt->events_since)];
-	struct err e = { 0 };
-	int rc;
-
-	strbuf_init(&wait.lines.line);
-	pthread_mutex_lock(&rt->lock);
-	memcpy(since, rt->events_since, sizeof(since));
-	pthread_mutex_unlock(&rt->lock);
-	call.path = arena_printf(&arena, "/events?since=%s&filters=%s", since,
-				 worker_filter(rt, &arena, ",\"type\":[\"container\"]"));
-	rc = docker_send(rt, &call, &res, &e);
-	strbuf_release(&wait.lines.line);
-	if (wait.at_ns > 0) {
-		since_set(rt, MAX(wait.at_ns + 1,
-				  clock_now(&clock_system) * 1000000 - EVENT_SETTLE_NS));
-		return 0;
-	}
-	if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
-		return 0;
-	if (rc == 0 && res.status >= 400)
-		return docker_fail(&res, "listening to the engine", err);
-	/* It only ends when the engine does. */
-	return err_set(err, ERR_UNAVAILABLE, "the engine at %s ended the stream of events%s%s",
-		       rt->socket, rc < 0 ? ": " : "", e.text);
 }

@@ -20,6 +20,7 @@
 
 static struct runtime *rt;
 static char worker[ID_SIZE], lease[ID_SIZE];
+static bool all; /* what runtime_logs last said */
 static const struct resources small = { .cpu_milli = 500, .memory_mib = 64, .disk_mib = 100 };
 
 #define ok(call)                                                                          \
@@ -137,7 +138,8 @@ static void run(const struct container_spec *spec, struct output *out,
 	memset(out, 0, sizeof(*out));
 	strbuf_init(&out->text);
 	begin(spec);
-	ok(runtime_logs(rt, lease, 0, true, NULL, collect, out, &err));
+	ok(runtime_logs(rt, lease, 0, true, NULL, collect, out, &all, &err));
+	assert_true(all);
 	for (int i = 0; i < 500; i++) {
 		ok(runtime_status(rt, lease, status, &err));
 		if (status->state == CONTAINER_EXITED)
@@ -216,8 +218,9 @@ static void test_lifecycle(void **state)
 
 	ok(runtime_start(rt, lease, &err));
 	ok(runtime_start(rt, lease, &err));
-	ok(runtime_logs(rt, lease, 0, true, NULL, collect, &out, &err));
+	ok(runtime_logs(rt, lease, 0, true, NULL, collect, &out, &all, &err));
 	assert_string_equal(out.text.buf, "0:up\n");
+	assert_false(all);
 	ok(runtime_list(rt, &arena, &list, &len, &err));
 	assert_int_equal(len, 1);
 	assert_string_equal(list[0].lease, lease);
@@ -390,7 +393,7 @@ static void test_logs(void **state)
 			expected += out.at_ns[i] >= out.at_ns[from];
 		rest.len = 0;
 		strbuf_reset(&rest.text);
-		ok(runtime_logs(rt, lease, out.at_ns[from], false, NULL, collect, &rest, &err));
+		ok(runtime_logs(rt, lease, out.at_ns[from], false, NULL, collect, &rest, &all, &err));
 		assert_int_equal(rest.len, expected);
 		assert_string_equal(rest.text.buf, out.text.buf + out.text.len - rest.text.len);
 	}
@@ -412,7 +415,8 @@ static void test_logs_again(void **state)
 	assert_int_equal(out.len, 601);
 	for (int follow = 0; follow < 2; follow++) {
 		strbuf_reset(&again.text);
-		ok(runtime_logs(rt, lease, 0, follow, NULL, collect, &again, &err));
+		ok(runtime_logs(rt, lease, 0, follow, NULL, collect, &again, &all, &err));
+		assert_int_equal(all, follow);
 		assert_string_equal(again.text.buf, out.text.buf);
 	}
 }
@@ -435,8 +439,9 @@ static void test_logs_cancel(void **state)
 	strbuf_init(&out.text);
 	begin(&spec);
 	pthread_create(&thread, NULL, cancel_soon, (void *)&cancel);
-	ok(runtime_logs(rt, lease, 0, true, &cancel, collect, &out, &err));
+	ok(runtime_logs(rt, lease, 0, true, &cancel, collect, &out, &all, &err));
 	pthread_join(thread, NULL);
+	assert_false(all);
 	assert_string_equal(out.text.buf, "0:begin\n");
 }
 
@@ -518,7 +523,7 @@ static void test_disk_hidden(void **state)
 
 	strbuf_init(&out.text);
 	begin(&spec);
-	ok(runtime_logs(rt, lease, 0, true, NULL, collect, &out, &err));
+	ok(runtime_logs(rt, lease, 0, true, NULL, collect, &out, &all, &err));
 	ok(runtime_disk_used(rt, lease, &bytes, &err));
 	assert_true(bytes >= (8 << 20) && bytes < (10 << 20));
 	ok(runtime_stop(rt, lease, 0, &err));
@@ -526,52 +531,100 @@ static void test_disk_hidden(void **state)
 	assert_true(bytes < (1 << 20));
 }
 
-struct waiter {
-	volatile int cancel;
+/* A thread that listens; what it was told. */
+struct listener {
+	int cancel;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	int of_lease, of_nobody; /* those of other tests' leases come first */
 	int rc;
 	struct err err;
 };
 
-static void *waiter_main(void *arg)
+static void on_event(void *arg, const char *of)
 {
-	struct waiter *w = arg;
+	struct listener *l = arg;
 
-	w->rc = runtime_wait_event(rt, &w->cancel, &w->err);
+	pthread_mutex_lock(&l->lock);
+	l->of_lease += of && strcmp(of, lease) == 0;
+	l->of_nobody += !of;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void *listener_main(void *arg)
+{
+	struct listener *l = arg;
+
+	l->rc = runtime_events(rt, &l->cancel, on_event, l, &l->err);
 	return NULL;
+}
+
+static void listen_start(struct listener *l)
+{
+	*l = (struct listener){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	pthread_create(&l->thread, NULL, listener_main, l);
+}
+
+static void listen_end(struct listener *l)
+{
+	__atomic_store_n(&l->cancel, 1, __ATOMIC_RELAXED);
+	pthread_join(l->thread, NULL);
+	if (l->rc != 0)
+		fail_msg("%s", l->err.text);
+	assert_int_equal(l->of_nobody, 0);
+}
+
+static int events_of_lease(struct listener *l)
+{
+	int ret;
+
+	pthread_mutex_lock(&l->lock);
+	ret = l->of_lease;
+	pthread_mutex_unlock(&l->lock);
+	return ret;
+}
+
+/* True once there are more than `n`. */
+static bool event_awaited(struct listener *l, int n)
+{
+	for (int i = 0; i < 2000; i++) {
+		if (events_of_lease(l) > n)
+			return true;
+		usleep(10000);
+	}
+	return false;
 }
 
 static void test_events(void **state)
 {
 	struct container_spec spec = spec_of("sleep 0.5");
-	struct waiter w = { 0 };
+	struct container_status status = { 0 };
+	struct listener l;
 	struct err err = { 0 };
-	pthread_t thread;
-	int events = 0;
+	int seen = 0;
 
-	ok(runtime_create(rt, &spec,
-			  &err)); /* before anybody listens: it counts all the same */
-	for (;;) {
-		pthread_create(&thread, NULL, waiter_main, &w);
-		if (events == 1)
-			ok(runtime_start(rt, lease, &err));
-		pthread_join(thread, NULL);
-		assert_int_equal(w.rc, 0);
-		events++;
-		struct container_status status;
-
+	ok(runtime_create(rt, &spec, &err)); /* before anybody listens: it counts all the same */
+	listen_start(&l);
+	assert_true(event_awaited(&l, 0));
+	ok(runtime_start(rt, lease, &err));
+	/* Of its start and of its end, each after it can be seen. */
+	while (status.state != CONTAINER_EXITED) {
+		assert_true(event_awaited(&l, seen));
+		seen = events_of_lease(&l);
 		ok(runtime_status(rt, lease, &status, &err));
-		if (status.state == CONTAINER_EXITED)
-			break;
-		assert_true(events < 40);
+		assert_true(seen < 40);
 	}
-	assert_true(events >= 3);
-	/* What is left of them, and then none. */
-	w.cancel = 0;
-	pthread_create(&thread, NULL, waiter_main, &w);
+	assert_true(seen >= 3);
+	listen_end(&l);
+	/* What happens between two calls is not lost, and nothing is told twice. */
+	ok(runtime_remove(rt, lease, &err));
+	listen_start(&l);
+	assert_true(event_awaited(&l, 0));
+	listen_end(&l);
+	listen_start(&l);
 	usleep(300000);
-	w.cancel = 1;
-	pthread_join(thread, NULL);
-	assert_int_equal(w.rc, 0);
+	listen_end(&l);
+	assert_int_equal(l.of_lease, 0);
 }
 
 static int image_of(const char *name, const char *allow_local, struct image_got *ret,
