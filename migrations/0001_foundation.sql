@@ -285,7 +285,7 @@ CREATE INDEX leases_running_by_org ON leases (org_id) WHERE state = 'running';
 CREATE VIEW workloads_now AS
 SELECT id, org_id, name, state, reason, reason_text, spec, image_pinned, max_price_uusd_h, quote_id, worker_wanted, attempts,
 	exit_code, created_ms, started_ms, ended_ms, removed_ms,
-	charged_uusd + CASE WHEN ended_ms > 0 THEN 0 ELSE CAST(COALESCE((
+	charged_uusd + CASE WHEN ended_ms > 0 OR lease_id IS NULL THEN 0 ELSE CAST(COALESCE((
 		SELECT SUM(l.billed_uusd) FROM leases l WHERE l.workload_id = workloads.id AND l.state <> 'ended'
 	), 0) AS BIGINT) END AS charged_uusd,
 	lease_id, worker_id, array_id, array_index, updated_ms

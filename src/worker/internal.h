@@ -372,6 +372,7 @@ struct agent {
 	int64_t stream_behind_ms; /* since when the server counts more changes than came */
 
 	bool dirty;	  /* something to observe */
+	int64_t changed_ms; /* monotonic: when it was last said so */
 	int64_t heard_ms; /* when the server last answered, monotonic */
 	int64_t heartbeat_ms;
 	int64_t engine_gone_ms,

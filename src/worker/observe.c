@@ -7,11 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GATHER_MS 20 /* changes closer together go into one message */
+/* Changes go into one message with those that follow at once, until nothing has changed for a
+ * moment: what starts together ends together, and is told in one. */
+#define QUIET_MS  4
+#define GATHER_MS 20 /* but none waits longer */
 
 void observe_soon(struct agent *w)
 {
 	pthread_mutex_lock(&w->lock);
+	w->changed_ms = time_monotonic_ms();
 	if (!w->dirty) {
 		w->dirty = true;
 		pthread_cond_broadcast(&w->cond);
@@ -169,13 +173,15 @@ static int observe(struct agent *w, int64_t *session_told, struct err *err)
 /* Waits for the next reason to observe; w->lock held. */
 static void wait_for_reason(struct agent *w, int64_t sent_ms)
 {
-	int64_t heartbeat_ms = sent_ms + w->heartbeat_ms;
+	int64_t heartbeat_ms = sent_ms + w->heartbeat_ms, latest_ms, until_ms;
 
 	while (!agent_stopping(w) && !w->dirty &&
 	       cond_wait_until(&w->cond, &w->lock, heartbeat_ms))
 		;
-	while (!agent_stopping(w) && time_monotonic_ms() < sent_ms + GATHER_MS)
-		cond_wait_until(&w->cond, &w->lock, sent_ms + GATHER_MS);
+	latest_ms = time_monotonic_ms() + GATHER_MS;
+	while (!agent_stopping(w) &&
+	       time_monotonic_ms() < (until_ms = MIN(w->changed_ms + QUIET_MS, latest_ms)))
+		cond_wait_until(&w->cond, &w->lock, until_ms);
 }
 
 /* What no waiting will mend. */
