@@ -180,7 +180,7 @@ CREATE TABLE workloads (
 CREATE INDEX workloads_by_org ON workloads (org_id, id);
 CREATE INDEX workloads_by_name ON workloads (name, id);
 CREATE INDEX workloads_living ON workloads (org_id, id) WHERE ended_ms = 0;
-CREATE INDEX workloads_by_array ON workloads (array_id, array_index) WHERE array_id IS NOT NULL;
+CREATE INDEX workloads_by_array ON workloads (org_id, array_id, array_index) WHERE array_id IS NOT NULL;
 CREATE INDEX workloads_removed ON workloads (removed_ms) WHERE removed_ms > 0;
 CREATE INDEX workloads_by_end ON workloads (ended_ms) WHERE ended_ms > 0;
 

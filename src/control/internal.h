@@ -73,6 +73,12 @@ void hub_unlisten(struct hub_listener *l);
 /* Blocks until "duty:<name>" was woken since the last call, but no less than gather_ms after that call let it go, so that
  * one round answers the wakes of a busy moment and the first one waits for nothing; at most wait_ms.  False when stopping. */
 bool hub_wait_duty(struct hub *h, const char *name, int64_t wait_ms, int64_t gather_ms);
+/* How long, if the round that began then wants the next at next_ms: not longer than it said, should the clock have been set
+ * back while it ran. */
+static inline int64_t duty_wait_ms(int64_t began_ms, int64_t next_ms, int64_t now_ms)
+{
+	return next_ms - MAX(began_ms, now_ms);
+}
 void hub_stop(struct hub *h);
 
 /* ---- streams (live.c) ------------------------------------------------------------------------------- */

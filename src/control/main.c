@@ -91,7 +91,7 @@ static void *duty_run(void *arg)
 	int64_t now = control_now(d->c), next = now;
 	int failures = 0;
 
-	while (hub_wait_duty(d->c->hub, d->duty->name, next - control_now(d->c), d->duty->gather_ms)) {
+	while (hub_wait_duty(d->c->hub, d->duty->name, duty_wait_ms(now, next, control_now(d->c)), d->duty->gather_ms)) {
 		struct err err = { 0 };
 
 		now = control_now(d->c);

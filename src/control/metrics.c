@@ -206,7 +206,9 @@ int metrics_write(struct control *c, struct db_conn *conn, struct strbuf *out, s
 	    by_label(conn, "workloads", "state", "Workloads that have not ended, by state.",
 		     "SELECT state, COUNT(*) FROM workloads WHERE ended_ms = 0 GROUP BY state", out, err) < 0 ||
 	    by_label(conn, "leases", "state", "Leases that have not ended, by state.",
-		     "SELECT state, COUNT(*) FROM leases WHERE state <> 'ended' GROUP BY state", out, err) < 0 ||
+		     /* For "<> 'ended'" SQLite would walk over all that ever were. */
+		     "SELECT state, COUNT(*) FROM leases WHERE state < 'ended' GROUP BY state UNION ALL"
+		     " SELECT state, COUNT(*) FROM leases WHERE state > 'ended' GROUP BY state", out, err) < 0 ||
 	    number(conn, "workloads_pending_oldest_seconds", "Age of the oldest workload that has no lease.", oldest, out, err) < 0 ||
 	    number(conn, "ledger_imbalance_uusd", "Sum of debits minus sum of credits, posted and pending: anything but 0 is a fault.",
 		   "SELECT COALESCE(SUM(debits_posted + debits_pending - credits_posted - credits_pending), 0) FROM accounts", out, err) < 0 ||

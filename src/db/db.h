@@ -123,10 +123,11 @@ typedef int db_tx_fn(struct db_conn *c, void *arg, struct err *err);
  * ERR_UNAVAILABLE.  If the connection is lost while committing, the outcome is unknown:
  * ERR_UNAVAILABLE, and the caller's idempotency key settles it. */
 int db_tx(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
-/* Within db_tx: `fn` makes batches and nothing else (db_exec_batch, db_insert_many).  They take effect
- * one after the other, but PostgreSQL is sent each without waiting for what became of the one
- * before, and works on it while the next is put together.  So a failure may show only when all
- * has been sent: then the first one is told.  What a batch changed is counted when this returns. */
+/* Within db_tx, while no rows are open: `fn` makes batches and nothing else (db_exec_batch,
+ * db_insert_many).  They take effect one after the other, but PostgreSQL is sent each without
+ * waiting for what became of the one before, and works on it while the next is put together.  So a
+ * failure may show only when all has been sent: then the first one is told.  What a batch changed
+ * is counted when this returns. */
 int db_pipeline(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;
 /* A read-only snapshot for several statements; within db_tx simply runs fn. */
 int db_read(struct db_conn *c, db_tx_fn *fn, void *arg, struct err *err) must_check;

@@ -53,7 +53,7 @@ int op_array_show(struct control *c, struct db_conn *conn, struct call *call, st
 
 struct stop_arg {
 	struct control *c;
-	const char *array_id, *actor;
+	const char *org_id, *array_id, *actor;
 	int64_t from;  /* number of the first that was not looked at yet */
 	int64_t after; /* what it becomes by the transaction */
 };
@@ -66,8 +66,9 @@ static int stop_some(struct db_conn *conn, void *arg, struct err *err)
 	size_t len;
 
 	if (db_select(conn, &workload_type, "workloads",
-		      "WHERE array_id = $1 AND array_index >= $2 AND ended_ms = 0 ORDER BY array_index LIMIT $3",
-		      DB_ARGS(DB_TEXT(x->array_id), DB_INT(x->from), DB_INT(STOP_AT_ONCE)), &arena, (void **)&items, &len, err) < 0)
+		      "WHERE org_id = $1 AND array_id = $2 AND array_index >= $3 AND ended_ms = 0 ORDER BY array_index LIMIT $4",
+		      DB_ARGS(DB_TEXT(x->org_id), DB_TEXT(x->array_id), DB_INT(x->from), DB_INT(STOP_AT_ONCE)), &arena,
+		      (void **)&items, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < len; i++)
 		if (workload_stop(x->c, conn, &items[i], x->actor, &arena, err) < 0)
@@ -80,7 +81,7 @@ static int stop_some(struct db_conn *conn, void *arg, struct err *err)
 int op_array_stop(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
 	struct array_summary *out = call->out;
-	struct stop_arg x = { .c = c, .actor = caller_actor(&call->caller) };
+	struct stop_arg x = { .c = c, .org_id = call->caller.org_id, .actor = caller_actor(&call->caller) };
 
 	if (array_load(conn, call, out, err) < 0)
 		return -1;

@@ -292,7 +292,7 @@ static bool observation_has(const struct observation *o, const char *lease_id)
 static int observe_missing(struct control *c, struct db_conn *conn, const struct worker *w, const struct observation *in,
 			   struct arena *a, struct err *err)
 {
-	cleanup_rows struct db_rows *rows = NULL;
+	struct db_rows *rows;
 	VEC(const char *) missing = { 0 };
 	struct lease_event gone = { .kind = LEASE_EVENT_GONE, .reason = REASON_CONTAINER_LOST,
 				    .text = "the worker no longer has it" };
@@ -310,6 +310,7 @@ static int observe_missing(struct control *c, struct db_conn *conn, const struct
 		if (!observation_has(in, id))
 			*vec_push(&missing) = id;
 	}
+	db_rows_free(rows);
 	for (size_t i = 0; rc == 0 && i < missing.len; i++) {
 		rc = lease_load(conn, missing.items[i], a, &lease, err);
 		if (rc < 0)

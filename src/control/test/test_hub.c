@@ -56,6 +56,16 @@ static void test_duty_gathers(void **state)
 	hub_free(h);
 }
 
+/* A round that took 300 ms and wants the next a second after it began; by a clock that meanwhile went on or was set. */
+static void test_duty_waits_as_long_as_it_said(void **state)
+{
+	const int64_t began_ms = 10 * HOUR_MS, next_ms = began_ms + SECOND_MS;
+
+	assert_int_equal(duty_wait_ms(began_ms, next_ms, began_ms + 300), 700);
+	assert_true(duty_wait_ms(began_ms, next_ms, began_ms + HOUR_MS) <= 0);
+	assert_int_equal(duty_wait_ms(began_ms, next_ms, began_ms - HOUR_MS), SECOND_MS);
+}
+
 static void *wait_for_ages(void *arg)
 {
 	return hub_wait_duty(arg, "faults", AGES_MS, AGES_MS) ? arg : NULL;
@@ -103,7 +113,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_duty_woken), cmocka_unit_test(test_duty_not_woken), cmocka_unit_test(test_duty_gathers),
-		cmocka_unit_test(test_duties_stop), cmocka_unit_test(test_listeners),
+		cmocka_unit_test(test_duty_waits_as_long_as_it_said), cmocka_unit_test(test_duties_stop), cmocka_unit_test(test_listeners),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
