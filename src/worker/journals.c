@@ -42,7 +42,7 @@ struct journals {
 	VEC(bool) used;	  /* slots */
 	int64_t number;	  /* of the last record */
 	int64_t written, flushed; /* how many were */
-	int64_t failed;		  /* up to here the last flush that failed was to flush */
+	int64_t failures;	  /* of flushes */
 	int failed_errno;
 	bool flushing;
 };
@@ -303,15 +303,17 @@ void journals_close(struct journals *s)
 
 /* ---- saving ---- */
 
-/* What this thread has written is on the disk when it returns; another's flush does as well. */
-static int flush(struct journals *s, struct err *err)
+/* What this thread has written is on the disk when it returns; another's flush does as well.
+ * `failures` were there before it wrote: one more, whoever's, may have dropped what it wrote, and
+ * the kernel says so only once; the next flush has nothing left to write and succeeds. */
+static int flush(struct journals *s, int64_t failures, struct err *err)
 {
 	int64_t mine;
 	int rc = 0;
 
 	pthread_mutex_lock(&s->lock);
 	mine = ++s->written;
-	while (s->flushed < mine && s->failed < mine) {
+	while (s->flushed < mine && s->failures == failures) {
 		int64_t upto = s->written;
 		int sys;
 
@@ -325,14 +327,14 @@ static int flush(struct journals *s, struct err *err)
 		pthread_mutex_lock(&s->lock);
 		s->flushing = false;
 		if (sys) {
-			s->failed = upto;
+			s->failures++;
 			s->failed_errno = sys;
 		} else {
 			s->flushed = upto;
 		}
 		pthread_cond_broadcast(&s->flush_ended);
 	}
-	if (s->flushed < mine)
+	if (s->failures != failures)
 		rc = err_sys(err, s->failed_errno, "cannot sync %s/journal", s->state_dir);
 	pthread_mutex_unlock(&s->lock);
 	return rc;
@@ -344,10 +346,12 @@ int journals_save(struct journals *s, const struct journal *j, struct err *err)
 	cleanup_strbuf struct strbuf record = STRBUF_INIT;
 	struct kept fresh = { 0 }, before = { 0 };
 	const struct kept *have;
+	int64_t failures;
 	int rc;
 
 	pthread_mutex_lock(&s->lock);
 	fresh.number = ++s->number;
+	failures = s->failures;
 	pthread_mutex_unlock(&s->lock);
 	record_make(j, fresh.number, &record);
 	fresh.slots = record.len / SLOT;
@@ -357,7 +361,7 @@ int journals_save(struct journals *s, const struct journal *j, struct err *err)
 	rc = slots_write(s, fresh.slot, record.buf, record.len, err);
 	explicit_bzero(record.buf, record.len);
 	if (rc == 0)
-		rc = flush(s, err);
+		rc = flush(s, failures, err);
 	/* One that may or may not be there: the one before it counts. */
 	if (rc < 0)
 		before = fresh;

@@ -392,6 +392,7 @@ int __wrap_fdatasync(int fd)
 	pthread_mutex_lock(&gate);
 	pthread_mutex_unlock(&gate);
 	if (flush_fails) {
+		flush_fails--;
 		errno = EIO;
 		return -1;
 	}
@@ -464,12 +465,53 @@ static void a_flush_that_fails(void **state)
 	flush_fails = 1;
 	assert_int_equal(journals_save(s, &j, &err), -1);
 	assert_int_equal(err.sys, EIO);
-	flush_fails = 0;
+	assert_int_equal(flush_fails, 0);
 	assert_int_equal(loaded(LEASE), 1);
 	j.exit_code = 3;
 	ok(journals_save(s, &j, &err));
 	assert_int_equal(loaded(LEASE), 3);
 	journals_close(s);
+}
+
+static void *failing_main(void *arg)
+{
+	struct saver *saver = arg;
+	struct desired_lease d = desired();
+	struct journal j = { .desired = &d, .exit_code = 2 };
+	struct err err = { 0 };
+
+	d.lease = saver->lease;
+	return journals_save(saver->s, &j, &err) < 0 && err.sys == EIO ? saver : NULL;
+}
+
+/* Linux gives up what it could not write, and says so once: to all whose record was there. */
+static void a_failure_is_everybodys(void **state)
+{
+	struct saver savers[SAVERS];
+	struct journals *s;
+	void *failed;
+
+	unlink(file);
+	s = opened();
+	flushes = 0;
+	flush_fails = 1;
+	pthread_mutex_lock(&gate);
+	for (int i = 0; i < SAVERS; i++) {
+		savers[i].s = s;
+		id_make("le", 1700000000000 + i, &random_system, savers[i].lease);
+		pthread_create(&savers[i].thread, NULL, failing_main, &savers[i]);
+	}
+	while (records_there() < SAVERS)
+		usleep(1000);
+	pthread_mutex_unlock(&gate);
+	for (int i = 0; i < SAVERS; i++) {
+		pthread_join(savers[i].thread, &failed);
+		assert_ptr_equal(failed, &savers[i]);
+	}
+	assert_int_equal(records_there(), 0);
+	save(s, LEASE, 3);
+	journals_close(s);
+	assert_int_equal(loaded(LEASE), 3);
 }
 
 static void a_stop_keeps_the_specification(void **state)
@@ -539,6 +581,7 @@ int main(void)
 		cmocka_unit_test(leaves_nothing),
 		cmocka_unit_test(savers_share_a_flush),
 		cmocka_unit_test(a_flush_that_fails),
+		cmocka_unit_test(a_failure_is_everybodys),
 		cmocka_unit_test(a_stop_keeps_the_specification),
 		cmocka_unit_test(identities),
 	};
