@@ -264,7 +264,12 @@ static int file_open(struct journals *s, struct err *err)
 	s->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->fd < 0)
 		return err_sys(err, errno, "cannot open %s", path);
-	if (dir_sync(s->state_dir, err) < 0 || file_read(path, FILE_BYTES_MAX, &text, err) < 0)
+	if (dir_sync(s->state_dir, err) < 0)
+		return -1;
+	/* What a process that was killed has written, and we are about to count on. */
+	if (fdatasync(s->fd) < 0)
+		return err_sys(err, errno, "cannot sync %s", path);
+	if (file_read(path, FILE_BYTES_MAX, &text, err) < 0)
 		return -1;
 	records_find(s, (struct slice){ text.buf, text.len });
 	explicit_bzero(text.buf, text.len);

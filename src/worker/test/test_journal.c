@@ -473,6 +473,25 @@ static void a_flush_that_fails(void **state)
 	journals_close(s);
 }
 
+/* A process that was killed may have written what is not on the disk: before that is, the record
+ * before it must stay. */
+static void nothing_is_given_up_unflushed(void **state)
+{
+	cleanup_strbuf struct strbuf both = STRBUF_INIT, after = STRBUF_INIT;
+	struct journals *s;
+	struct err err = { 0 };
+
+	two_records(&both, false);
+	file_set(both.buf, both.len);
+	flush_fails = 1;
+	assert_int_equal(journals_open(dir, &s, &err), -1);
+	assert_int_equal(err.sys, EIO);
+	file_is(&after);
+	assert_int_equal(after.len, both.len);
+	assert_memory_equal(after.buf, both.buf, both.len);
+	assert_int_equal(loaded(LEASE), 2);
+}
+
 static void *failing_main(void *arg)
 {
 	struct saver *saver = arg;
@@ -581,6 +600,7 @@ int main(void)
 		cmocka_unit_test(leaves_nothing),
 		cmocka_unit_test(savers_share_a_flush),
 		cmocka_unit_test(a_flush_that_fails),
+		cmocka_unit_test(nothing_is_given_up_unflushed),
 		cmocka_unit_test(a_failure_is_everybodys),
 		cmocka_unit_test(a_stop_keeps_the_specification),
 		cmocka_unit_test(identities),
