@@ -170,6 +170,7 @@ static enum record_read record_read(struct slice text, struct record *ret)
 	struct slice rest = text, head;
 	char sum[SUM_LEN + 1], expected[SUM_LEN + 1], number[24], length[24];
 	const char *body;
+	size_t slots;
 	int64_t len;
 
 	*ret = (struct record){ .slots = 1 };
@@ -189,9 +190,10 @@ static enum record_read record_read(struct slice text, struct record *ret)
 		return RECORD_DAMAGED;
 	ret->json = (struct slice){ rest.ptr, (size_t)len };
 	sum_make(body, (size_t)(rest.ptr + len - body), expected);
-	if (!str_eq(sum, expected))
+	slots = slots_of((size_t)(rest.ptr + len - text.ptr));
+	if (!str_eq(sum, expected) || slots * SLOT > text.len)
 		return RECORD_DAMAGED;
-	ret->slots = slots_of((size_t)(rest.ptr + len - text.ptr));
+	ret->slots = slots;
 	return RECORD_WHOLE;
 }
 

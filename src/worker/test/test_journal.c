@@ -350,6 +350,35 @@ static void large_ones(void **state)
 	free(value);
 }
 
+/* A disk that was full, or a file that was copied: all of its words, but not its last slot. */
+static void a_large_one_cut_off(void **state)
+{
+	cleanup_strbuf struct strbuf first = STRBUF_INIT, after = STRBUF_INIT;
+	char value[6001];
+	struct text_map_item item = { "A", value };
+	struct desired_lease d = desired();
+	struct journal j = { .desired = &d, .exit_code = 9 };
+	struct err err = { 0 };
+	struct journals *s;
+
+	memset(value, 'x', 6000);
+	value[6000] = '\0';
+	d.env = (struct text_map){ &item, 1 };
+	unlink(file);
+	s = opened();
+	save(s, LEASE, 1);
+	file_is(&first);
+	ok(journals_save(s, &j, &err));
+	journals_close(s);
+	assert_int_equal(loaded(LEASE), 9);
+	file_is(&after);
+	assert_int_equal(after.len, first.len + 2 * 4096);
+	strbuf_add(&first, after.buf + first.len, strnlen(after.buf + first.len, 2 * 4096));
+	file_set(first.buf, first.len);
+	assert_int_equal(loaded(LEASE), 1);
+	assert_int_equal(loaded(LEASE), 1);
+}
+
 static void leaves_nothing(void **state)
 {
 	cleanup_free char *inputs_dir = lease_dir(dir, LEASE, "in");
@@ -597,6 +626,7 @@ int main(void)
 		cmocka_unit_test(damage_is_kept),
 		cmocka_unit_test(does_not_grow),
 		cmocka_unit_test(large_ones),
+		cmocka_unit_test(a_large_one_cut_off),
 		cmocka_unit_test(leaves_nothing),
 		cmocka_unit_test(savers_share_a_flush),
 		cmocka_unit_test(a_flush_that_fails),
