@@ -99,9 +99,9 @@ int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 			rc = jail_apply(&e);
 		}
 		w->jail_tried_ms = now;
-		if (rc == 0)
-			w->jail_checked_ms = now;
-		else if (required)
+		/* What is known to be gone does not count as there for a while yet. */
+		w->jail_checked_ms = rc == 0 ? now : 0;
+		if (rc < 0 && required)
 			*err = e;
 		else
 			rc = 0;

@@ -53,6 +53,14 @@ static void one_that_stands(void **state)
 	assert_int_equal(agent_jail_ensure(&w, 0, &err), 0);
 	assert_int_equal(checks, 1);
 	assert_int_equal(applies, 1);
+	/* Found gone, and not to be had again: then no container is made on the strength of what
+	 * was there before. */
+	refuses = true;
+	usleep(2000);
+	assert_int_equal(agent_jail_ensure(&w, 0, &err), -1);
+	assert_int_equal(agent_jail_ensure(&w, HOUR_MS, &err), -1);
+	refuses = false;
+	assert_int_equal(agent_jail_ensure(&w, HOUR_MS, &err), 0);
 }
 
 /* Where workloads may run without it, it is not tried for each of them. */
