@@ -99,9 +99,9 @@ int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err)
 			rc = jail_apply(&e);
 		}
 		w->jail_tried_ms = now;
-		if (rc == 0)
-			w->jail_checked_ms = now;
-		else if (required)
+		/* What is known to be gone does not count as there for a while yet. */
+		w->jail_checked_ms = rc == 0 ? now : 0;
+		if (rc < 0 && required)
 			*err = e;
 		else
 			rc = 0;
@@ -187,11 +187,35 @@ bool agent_device_is_simulated(struct agent *w, const char *uuid)
 
 /* ---- events ---- */
 
-static void engine_is_back(struct agent *w)
+static bool engine_is_away(struct agent *w)
+{
+	bool ret;
+
+	pthread_mutex_lock(&w->lock);
+	ret = w->engine_away;
+	pthread_mutex_unlock(&w->lock);
+	return ret;
+}
+
+void agent_jail_care(struct agent *w, int64_t max_age_ms)
 {
 	struct err err = { 0 };
 
+	if (engine_is_away(w))
+		return; /* that is the problem, and it makes its rules anew when it is back */
+	if (agent_jail_ensure(w, max_age_ms, &err) < 0) {
+		err_wrap(&err,
+			 "the network of workloads cannot be closed off ([jail] required)");
+		agent_problem_set(w, err.text);
+	} else {
+		agent_problem_set(w, NULL);
+	}
+}
+
+static void engine_is_back(struct agent *w)
+{
 	pthread_mutex_lock(&w->lock);
+	w->engine_away = false;
 	if (w->engine_gone_ms)
 		w->engine_back_ms = now_ms_get();
 	pthread_mutex_unlock(&w->lock);
@@ -202,19 +226,14 @@ static void engine_is_back(struct agent *w)
 	pthread_mutex_lock(&w->lock);
 	w->orphans_due |= w->synced;
 	pthread_mutex_unlock(&w->lock);
-	if (agent_jail_ensure(w, 0, &err) < 0) {
-		err_wrap(&err,
-			 "the network of workloads cannot be closed off ([jail] required)");
-		agent_problem_set(w, err.text);
-	} else {
-		agent_problem_set(w, NULL);
-	}
+	agent_jail_care(w, 0);
 	agent_inventory_refresh(w);
 }
 
 static void engine_is_gone(struct agent *w, const struct err *err)
 {
 	pthread_mutex_lock(&w->lock);
+	w->engine_away = true;
 	if (!w->engine_gone_ms || w->engine_back_ms >= w->engine_gone_ms)
 		w->engine_gone_ms = now_ms_get();
 	pthread_mutex_unlock(&w->lock);
@@ -343,17 +362,6 @@ static void orphans_remove(struct agent *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void jail_care(struct agent *w)
-{
-	struct err err = { 0 };
-
-	if (agent_jail_ensure(w, CARE_EVERY_MS / 2, &err) < 0) {
-		err_wrap(&err,
-			 "the network of workloads cannot be closed off ([jail] required)");
-		agent_problem_set(w, err.text);
-	}
-}
-
 static void care_pause(struct agent *w)
 {
 	int64_t until = time_monotonic_ms() + CARE_EVERY_MS;
@@ -373,8 +381,7 @@ void *care_thread(void *arg)
 	while (!agent_stopping(w)) {
 		agent_reap(w);
 		if (agent_runtime(w)) {
-			if (!agent_has_problem(w))
-				jail_care(w);
+			agent_jail_care(w, CARE_EVERY_MS / 2);
 			orphans_remove(w);
 		}
 		if (time_monotonic_ms() - inventory_ms >= INVENTORY_EVERY_MS) {

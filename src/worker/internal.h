@@ -375,6 +375,7 @@ struct agent {
 	int64_t changed_ms; /* monotonic: when it was last said so */
 	int64_t heard_ms; /* when the server last answered, monotonic */
 	int64_t heartbeat_ms;
+	bool engine_away;
 	int64_t engine_gone_ms,
 		engine_back_ms; /* the last time that it did not answer; wall clock */
 	struct arena inventory_arena;
@@ -426,6 +427,8 @@ void observe_soon(struct agent *w);
 /* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is
  * required. */
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err) must_check;
+/* The same, and it is this machine's problem while it fails, no longer. */
+void agent_jail_care(struct agent *w, int64_t max_age_ms);
 void agent_inventory_refresh(struct agent *w);
 bool agent_device_is_simulated(struct agent *w, const char *uuid);
 int64_t system_boot_ms(void);

@@ -42,7 +42,7 @@ struct journals {
 	VEC(bool) used;	  /* slots */
 	int64_t number;	  /* of the last record */
 	int64_t written, flushed; /* how many were */
-	int64_t failed;		  /* up to here the last flush that failed was to flush */
+	int64_t failures;	  /* of flushes */
 	int failed_errno;
 	bool flushing;
 };
@@ -170,6 +170,7 @@ static enum record_read record_read(struct slice text, struct record *ret)
 	struct slice rest = text, head;
 	char sum[SUM_LEN + 1], expected[SUM_LEN + 1], number[24], length[24];
 	const char *body;
+	size_t slots;
 	int64_t len;
 
 	*ret = (struct record){ .slots = 1 };
@@ -189,9 +190,10 @@ static enum record_read record_read(struct slice text, struct record *ret)
 		return RECORD_DAMAGED;
 	ret->json = (struct slice){ rest.ptr, (size_t)len };
 	sum_make(body, (size_t)(rest.ptr + len - body), expected);
-	if (!str_eq(sum, expected))
+	slots = slots_of((size_t)(rest.ptr + len - text.ptr));
+	if (!str_eq(sum, expected) || slots * SLOT > text.len)
 		return RECORD_DAMAGED;
-	ret->slots = slots_of((size_t)(rest.ptr + len - text.ptr));
+	ret->slots = slots;
 	return RECORD_WHOLE;
 }
 
@@ -264,7 +266,12 @@ static int file_open(struct journals *s, struct err *err)
 	s->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->fd < 0)
 		return err_sys(err, errno, "cannot open %s", path);
-	if (dir_sync(s->state_dir, err) < 0 || file_read(path, FILE_BYTES_MAX, &text, err) < 0)
+	if (dir_sync(s->state_dir, err) < 0)
+		return -1;
+	/* What a process that was killed has written, and we are about to count on. */
+	if (fdatasync(s->fd) < 0)
+		return err_sys(err, errno, "cannot sync %s", path);
+	if (file_read(path, FILE_BYTES_MAX, &text, err) < 0)
 		return -1;
 	records_find(s, (struct slice){ text.buf, text.len });
 	explicit_bzero(text.buf, text.len);
@@ -303,15 +310,17 @@ void journals_close(struct journals *s)
 
 /* ---- saving ---- */
 
-/* What this thread has written is on the disk when it returns; another's flush does as well. */
-static int flush(struct journals *s, struct err *err)
+/* What this thread has written is on the disk when it returns; another's flush does as well.
+ * `failures` were there before it wrote: one more, whoever's, may have dropped what it wrote, and
+ * the kernel says so only once; the next flush has nothing left to write and succeeds. */
+static int flush(struct journals *s, int64_t failures, struct err *err)
 {
 	int64_t mine;
 	int rc = 0;
 
 	pthread_mutex_lock(&s->lock);
 	mine = ++s->written;
-	while (s->flushed < mine && s->failed < mine) {
+	while (s->flushed < mine && s->failures == failures) {
 		int64_t upto = s->written;
 		int sys;
 
@@ -325,14 +334,14 @@ static int flush(struct journals *s, struct err *err)
 		pthread_mutex_lock(&s->lock);
 		s->flushing = false;
 		if (sys) {
-			s->failed = upto;
+			s->failures++;
 			s->failed_errno = sys;
 		} else {
 			s->flushed = upto;
 		}
 		pthread_cond_broadcast(&s->flush_ended);
 	}
-	if (s->flushed < mine)
+	if (s->failures != failures)
 		rc = err_sys(err, s->failed_errno, "cannot sync %s/journal", s->state_dir);
 	pthread_mutex_unlock(&s->lock);
 	return rc;
@@ -344,10 +353,12 @@ int journals_save(struct journals *s, const struct journal *j, struct err *err)
 	cleanup_strbuf struct strbuf record = STRBUF_INIT;
 	struct kept fresh = { 0 }, before = { 0 };
 	const struct kept *have;
+	int64_t failures;
 	int rc;
 
 	pthread_mutex_lock(&s->lock);
 	fresh.number = ++s->number;
+	failures = s->failures;
 	pthread_mutex_unlock(&s->lock);
 	record_make(j, fresh.number, &record);
 	fresh.slots = record.len / SLOT;
@@ -357,7 +368,7 @@ int journals_save(struct journals *s, const struct journal *j, struct err *err)
 	rc = slots_write(s, fresh.slot, record.buf, record.len, err);
 	explicit_bzero(record.buf, record.len);
 	if (rc == 0)
-		rc = flush(s, err);
+		rc = flush(s, failures, err);
 	/* One that may or may not be there: the one before it counts. */
 	if (rc < 0)
 		before = fresh;

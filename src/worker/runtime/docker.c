@@ -55,14 +55,17 @@ static int socket_fail(const struct runtime *rt, const struct err *cause, struct
 		rt->socket);
 }
 
+/* What is not refused: one whose queue is full hangs, and is there; and we may be short of
+ * descriptors. */
 bool runtime_accepts(struct runtime *rt)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd >= 0 &&
-	       str_copy(address.sun_path, sizeof(address.sun_path), rt->socket) == 0 &&
-	       connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+	if (fd < 0 || str_copy(address.sun_path, sizeof(address.sun_path), rt->socket) < 0)
+		return true;
+	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+	       (errno != ECONNREFUSED && errno != ENOENT);
 }
 
 int docker_send(struct runtime *rt, const struct docker_call *call, struct http_result *ret,

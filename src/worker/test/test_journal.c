@@ -350,6 +350,35 @@ static void large_ones(void **state)
 	free(value);
 }
 
+/* A disk that was full, or a file that was copied: all of its words, but not its last slot. */
+static void a_large_one_cut_off(void **state)
+{
+	cleanup_strbuf struct strbuf first = STRBUF_INIT, after = STRBUF_INIT;
+	char value[6001];
+	struct text_map_item item = { "A", value };
+	struct desired_lease d = desired();
+	struct journal j = { .desired = &d, .exit_code = 9 };
+	struct err err = { 0 };
+	struct journals *s;
+
+	memset(value, 'x', 6000);
+	value[6000] = '\0';
+	d.env = (struct text_map){ &item, 1 };
+	unlink(file);
+	s = opened();
+	save(s, LEASE, 1);
+	file_is(&first);
+	ok(journals_save(s, &j, &err));
+	journals_close(s);
+	assert_int_equal(loaded(LEASE), 9);
+	file_is(&after);
+	assert_int_equal(after.len, first.len + 2 * 4096);
+	strbuf_add(&first, after.buf + first.len, strnlen(after.buf + first.len, 2 * 4096));
+	file_set(first.buf, first.len);
+	assert_int_equal(loaded(LEASE), 1);
+	assert_int_equal(loaded(LEASE), 1);
+}
+
 static void leaves_nothing(void **state)
 {
 	cleanup_free char *inputs_dir = lease_dir(dir, LEASE, "in");
@@ -392,6 +421,7 @@ int __wrap_fdatasync(int fd)
 	pthread_mutex_lock(&gate);
 	pthread_mutex_unlock(&gate);
 	if (flush_fails) {
+		flush_fails--;
 		errno = EIO;
 		return -1;
 	}
@@ -464,12 +494,72 @@ static void a_flush_that_fails(void **state)
 	flush_fails = 1;
 	assert_int_equal(journals_save(s, &j, &err), -1);
 	assert_int_equal(err.sys, EIO);
-	flush_fails = 0;
+	assert_int_equal(flush_fails, 0);
 	assert_int_equal(loaded(LEASE), 1);
 	j.exit_code = 3;
 	ok(journals_save(s, &j, &err));
 	assert_int_equal(loaded(LEASE), 3);
 	journals_close(s);
+}
+
+/* A process that was killed may have written what is not on the disk: before that is, the record
+ * before it must stay. */
+static void nothing_is_given_up_unflushed(void **state)
+{
+	cleanup_strbuf struct strbuf both = STRBUF_INIT, after = STRBUF_INIT;
+	struct journals *s;
+	struct err err = { 0 };
+
+	two_records(&both, false);
+	file_set(both.buf, both.len);
+	flush_fails = 1;
+	assert_int_equal(journals_open(dir, &s, &err), -1);
+	assert_int_equal(err.sys, EIO);
+	file_is(&after);
+	assert_int_equal(after.len, both.len);
+	assert_memory_equal(after.buf, both.buf, both.len);
+	assert_int_equal(loaded(LEASE), 2);
+}
+
+static void *failing_main(void *arg)
+{
+	struct saver *saver = arg;
+	struct desired_lease d = desired();
+	struct journal j = { .desired = &d, .exit_code = 2 };
+	struct err err = { 0 };
+
+	d.lease = saver->lease;
+	return journals_save(saver->s, &j, &err) < 0 && err.sys == EIO ? saver : NULL;
+}
+
+/* Linux gives up what it could not write, and says so once: to all whose record was there. */
+static void a_failure_is_everybodys(void **state)
+{
+	struct saver savers[SAVERS];
+	struct journals *s;
+	void *failed;
+
+	unlink(file);
+	s = opened();
+	flushes = 0;
+	flush_fails = 1;
+	pthread_mutex_lock(&gate);
+	for (int i = 0; i < SAVERS; i++) {
+		savers[i].s = s;
+		id_make("le", 1700000000000 + i, &random_system, savers[i].lease);
+		pthread_create(&savers[i].thread, NULL, failing_main, &savers[i]);
+	}
+	while (records_there() < SAVERS)
+		usleep(1000);
+	pthread_mutex_unlock(&gate);
+	for (int i = 0; i < SAVERS; i++) {
+		pthread_join(savers[i].thread, &failed);
+		assert_ptr_equal(failed, &savers[i]);
+	}
+	assert_int_equal(records_there(), 0);
+	save(s, LEASE, 3);
+	journals_close(s);
+	assert_int_equal(loaded(LEASE), 3);
 }
 
 static void a_stop_keeps_the_specification(void **state)
@@ -536,9 +626,12 @@ int main(void)
 		cmocka_unit_test(damage_is_kept),
 		cmocka_unit_test(does_not_grow),
 		cmocka_unit_test(large_ones),
+		cmocka_unit_test(a_large_one_cut_off),
 		cmocka_unit_test(leaves_nothing),
 		cmocka_unit_test(savers_share_a_flush),
 		cmocka_unit_test(a_flush_that_fails),
+		cmocka_unit_test(nothing_is_given_up_unflushed),
+		cmocka_unit_test(a_failure_is_everybodys),
 		cmocka_unit_test(a_stop_keeps_the_specification),
 		cmocka_unit_test(identities),
 	};

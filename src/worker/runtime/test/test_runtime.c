@@ -8,7 +8,9 @@
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -702,6 +704,48 @@ static void test_registry_check(void **state)
 	assert_string_equal(err_code_name(err.code), err_code_name(ERR_UNAVAILABLE));
 }
 
+/* An engine that hangs is there still; it neither holds us up nor passes for one that has gone. */
+static void test_accepts(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char dir[] = "/tmp/tes-runtime-XXXXXX";
+	struct runtime rt = { 0 };
+	struct rlimit files, none;
+	bool there;
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), waiting[8];
+	size_t n = 0;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", dir);
+	snprintf(rt.socket, sizeof(rt.socket), "%s", address.sun_path);
+	assert_false(runtime_accepts(&rt));
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_false(runtime_accepts(&rt));
+	assert_int_equal(listen(listener, 1), 0);
+	assert_true(runtime_accepts(&rt));
+	do {
+		assert_true(n < ARRAY_LEN(waiting));
+		waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	} while (connect(waiting[n++], (struct sockaddr *)&address, sizeof(address)) == 0);
+	assert_int_equal(errno, EAGAIN);
+	alarm(10);
+	assert_true(runtime_accepts(&rt));
+	alarm(0);
+	while (n)
+		close(waiting[--n]);
+	close(listener);
+	assert_false(runtime_accepts(&rt));
+	/* We are short of descriptors: that says nothing of the engine. */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	none = (struct rlimit){ 0, files.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	there = runtime_accepts(&rt);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_true(there);
+	unlink(address.sun_path);
+	rmdir(dir);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -710,6 +754,7 @@ int main(void)
 		cmocka_unit_test(test_command_fault),
 		cmocka_unit_test(test_registry_is_listed),
 		cmocka_unit_test(test_registry_check),
+		cmocka_unit_test(test_accepts),
 		TEST(test_image_want),	  TEST(test_image_digest),   TEST(test_pull_progress),
 		TEST(test_pull_error),	  TEST(test_demux),	     TEST(test_demux_since),
 		TEST(test_demux_long),	  TEST(test_go_time),	     TEST(test_body),
