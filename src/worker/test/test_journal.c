@@ -413,7 +413,7 @@ static void leaves_nothing(void **state)
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static int flushes, flush_fails;
 
-int __real_fdatasync(int fd);
+/* Does not go to the disk: no test takes the power away, and a file is opened thousands of times. */
 int __wrap_fdatasync(int fd);
 int __wrap_fdatasync(int fd)
 {
@@ -425,7 +425,7 @@ int __wrap_fdatasync(int fd)
 		errno = EIO;
 		return -1;
 	}
-	return __real_fdatasync(fd);
+	return 0;
 }
 
 #define SAVERS 20
