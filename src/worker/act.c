@@ -288,25 +288,27 @@ static void act_pause(struct lease_run *l, bool resume)
 
 /* ---- ending ---- */
 
-/* The machine or its engine went down and took the container along: no doing of the
- * customer's. */
-static bool is_lost(const struct lease_run *l)
+/* Whether the machine or its engine went down and took the container along, which is no doing of
+ * the customer's.  False: it cannot be told yet, as the engine does not answer. */
+static bool loss_tell(const struct lease_run *l, bool *ret_lost)
 {
 	const struct container_status *st = &l->status;
 	int64_t boot_ms = system_boot_ms(), gone_ms, back_ms;
+	enum runtime_presence presence;
 
-	pthread_mutex_lock(&l->w->lock);
+	*ret_lost = false;
+	if (st->exit_code == 0)
+		return true;
+	presence = runtime_presence(agent_runtime(l->w));
+	pthread_mutex_lock(&l->w->lock); /* after it has answered: it may be another by now */
 	gone_ms = l->w->engine_gone_ms;
 	back_ms = l->w->engine_back_ms;
 	pthread_mutex_unlock(&l->w->lock);
-	if (st->exit_code == 0)
-		return false;
-	if (!runtime_accepts(agent_runtime(l->w)))
-		return true; /* it is going down, and has ended its containers */
-	if (boot_ms && st->started_ms < boot_ms && st->finished_ms >= boot_ms)
-		return true;
-	return gone_ms && st->finished_ms >= gone_ms - 15 * SECOND_MS &&
-	       (!back_ms || back_ms < gone_ms || st->finished_ms <= back_ms);
+	*ret_lost = presence == RUNTIME_GONE || /* it has ended its containers, and then itself */
+		    (boot_ms && st->started_ms < boot_ms && st->finished_ms >= boot_ms) ||
+		    (gone_ms && st->finished_ms >= gone_ms - 15 * SECOND_MS &&
+		     (!back_ms || back_ms < gone_ms || st->finished_ms <= back_ms));
+	return *ret_lost || presence == RUNTIME_THERE;
 }
 
 static void end_by_exit(struct lease_run *l, bool lost)
@@ -368,13 +370,18 @@ static const char *end_text(struct lease_run *l, enum lease_reason reason)
 
 static void act_end(struct lease_run *l, const struct lease_decision *d)
 {
-	bool lost = is_lost(l); /* takes a lock that comes before the lease's */
+	bool by_itself = d->reason == REASON_NONE && l->status.state == CONTAINER_EXITED &&
+			 l->j.desired->desired != DESIRE_STOP,
+	     lost = false;
 
+	if (by_itself && !loss_tell(l, &lost)) {
+		lease_wait(l, SECOND_MS);
+		return;
+	}
 	pthread_mutex_lock(&l->lock);
 	l->j.end_state = d->end_state;
 	l->j.end_reason = d->reason;
-	if (d->reason == REASON_NONE && l->status.state == CONTAINER_EXITED &&
-	    l->j.desired->desired != DESIRE_STOP)
+	if (by_itself)
 		end_by_exit(l, lost);
 	else
 		l->j.end_text = end_text(l, d->reason);

@@ -240,6 +240,16 @@ static void engine_is_gone(struct agent *w, const struct err *err)
 	agent_problem_set(w, err->text);
 }
 
+/* What listened to it was cut off: the engine has ended, even if one answers again at once, for which
+ * systemd's socket may have kept us waiting. */
+static void engine_has_ended(struct agent *w)
+{
+	pthread_mutex_lock(&w->lock);
+	if (!w->engine_gone_ms || w->engine_back_ms >= w->engine_gone_ms)
+		w->engine_gone_ms = now_ms_get();
+	pthread_mutex_unlock(&w->lock);
+}
+
 static int engine_ask(struct agent *w, struct runtime *rt, struct err *err)
 {
 	struct runtime_info info;
@@ -288,7 +298,8 @@ static void on_engine_event(void *arg, const char *lease)
 void *engine_thread(void *arg)
 {
 	struct agent *w = arg;
-	bool there = false;
+	bool there = false, ended;
+	int64_t begun_ms;
 
 	while (!agent_stopping(w)) {
 		struct err err = { 0 };
@@ -303,10 +314,17 @@ void *engine_thread(void *arg)
 			engine_is_back(w);
 		}
 		agent_wake_lease(w, NULL); /* what happened while nobody listened */
+		begun_ms = time_monotonic_ms();
 		if (runtime_events(w->rt, &w->stopping, on_engine_event, w, &err) == 0)
 			break;
-		there = runtime_accepts(w->rt) && engine_ask(w, w->rt, &err) == 0;
-		if (there) /* it answers, and does not tell: not again and again */
+		/* One that does not tell has not ended. */
+		ended = time_monotonic_ms() - begun_ms > ENGINE_RETRY_MS;
+		if (ended)
+			engine_has_ended(w);
+		there = runtime_presence(w->rt) != RUNTIME_GONE && engine_ask(w, w->rt, &err) == 0;
+		if (there && ended)
+			engine_is_back(w);
+		if (there) /* not again and again */
 			pause_for(w, ENGINE_RETRY_MS);
 	}
 	return NULL;

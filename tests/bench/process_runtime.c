@@ -77,9 +77,9 @@ int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err)
 	return 0;
 }
 
-bool runtime_accepts(struct runtime *rt)
+enum runtime_presence runtime_presence(struct runtime *rt)
 {
-	return true;
+	return RUNTIME_THERE;
 }
 
 int runtime_image(struct runtime *rt, const struct image_request *req, struct image_got *ret, struct err *err)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -238,26 +239,38 @@ def test_connections_break_all_the_time(stage: Stage) -> None:
 class PrivateDocker:
     """A dockerd of our own, which tests may restart."""
 
-    def __init__(self, directory: Path, live_restore: bool) -> None:
+    def __init__(self, directory: Path, live_restore: bool, listens_for_it: bool) -> None:
         directory.mkdir()
         self.directory = directory
         self.engine = Engine(str(directory / "docker.sock"))
         self.bridge = f"tes-e2e{os.getpid() % 1000}"
+        self.listener: socket.socket | None = None
+        if listens_for_it:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(self.engine.path)
+            self.listener.listen(128)
         (directory / "daemon.json").write_text('{"live-restore": %s}' % str(live_restore).lower())
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         subprocess.run(["ip", "addr", "add", "172.29.213.1/24", "dev", self.bridge], check=True)
         subprocess.run(["ip", "link", "set", self.bridge, "up"], check=True)
         self.process: subprocess.Popen[bytes] | None = None
 
+    def command(self) -> list[str]:
+        if not self.listener:
+            return ["dockerd", "--host", f"unix://{self.directory}/docker.sock"]
+        as_systemd = f'LISTEN_PID=$$ LISTEN_FDS=1 exec dockerd --host fd:// "$@" 3<&{self.listener.fileno()}'
+        return ["bash", "-c", as_systemd, "dockerd"]
+
     def start(self) -> None:
         d = self.directory
         (d / "docker.pid").unlink(missing_ok=True)
         with (d / "dockerd.log").open("ab") as out:
             self.process = subprocess.Popen(
-                ["dockerd", "--host", f"unix://{d}/docker.sock", "--data-root", d / "data", "--exec-root", d / "exec",
+                [*self.command(), "--data-root", d / "data", "--exec-root", d / "exec",
                  "--pidfile", d / "docker.pid", "--bridge", self.bridge, "--config-file", d / "daemon.json",
                  "--iptables=false"],
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                pass_fds=[self.listener.fileno()] if self.listener else [],
             )  # fmt: skip
         wait_for("dockerd answers", self.engine.answers, 40)
 
@@ -295,12 +308,12 @@ class PrivateDocker:
 def private_docker(tmp_path: Path) -> Iterator[Callable[[bool], PrivateDocker]]:
     made: list[PrivateDocker] = []
 
-    def make(live_restore: bool) -> PrivateDocker:
+    def make(live_restore: bool, listens_for_it: bool = False) -> PrivateDocker:
         found = subprocess.run(["sh", "-c", "command -v dockerd"], capture_output=True, check=False)
         if os.geteuid() != 0 or found.returncode != 0:
             pytest.skip("a dockerd of our own needs dockerd and root")
         # A short path: a socket's has 107 bytes at most.
-        made.append(PrivateDocker(Path(subprocess.check_output(["mktemp", "-d"], text=True).strip()) / "d", live_restore))
+        made.append(PrivateDocker(Path(subprocess.check_output(["mktemp", "-d"], text=True).strip()) / "d", live_restore, listens_for_it))
         made[-1].start()
         made[-1].engine.image_make()
         return made[-1]
@@ -335,11 +348,12 @@ def test_the_engine_restarts_and_keeps_its_containers(
 
 
 @pytest.mark.one_store
+@pytest.mark.parametrize("listens_for_it", [False, True], ids=["alone", "systemd"])
 def test_the_engine_restarts_and_takes_its_containers_along(
-    private_docker: Callable[[bool], PrivateDocker], stage_with: Callable[..., Stage]
+    private_docker: Callable[..., PrivateDocker], stage_with: Callable[..., Stage], listens_for_it: bool
 ) -> None:
     """No doing of the customer's: it is tried again, and each attempt is billed for what it ran."""
-    docker = private_docker(False)
+    docker = private_docker(False, listens_for_it)
     stage = stage_with(engine=docker.engine)
     worker = stage.worker()
     workload, lease = begin(stage, 30)

@@ -12,6 +12,7 @@
 #define API_MINOR_MIN	 40
 #define ANSWER_MAX	 ((size_t)16 << 20)
 #define IDLE_CLIENTS_MAX 8
+#define PING_TIMEOUT_MS	 (2 * SECOND_MS)
 
 static struct http_client *client_get(struct runtime *rt)
 {
@@ -55,17 +56,35 @@ static int socket_fail(const struct runtime *rt, const struct err *cause, struct
 		rt->socket);
 }
 
-/* What is not refused: one whose queue is full hangs, and is there; and we may be short of
- * descriptors. */
-bool runtime_accepts(struct runtime *rt)
+/* Where we are short of descriptors we cannot tell. */
+static bool is_refused(const struct runtime *rt)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0 || str_copy(address.sun_path, sizeof(address.sun_path), rt->socket) < 0)
-		return true;
-	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
-	       (errno != ECONNREFUSED && errno != ENOENT);
+		return false;
+	return connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 &&
+	       (errno == ECONNREFUSED || errno == ENOENT);
+}
+
+enum runtime_presence runtime_presence(struct runtime *rt)
+{
+	const struct http_call ping = { .method = HTTP_GET,
+					.url = "http://engine/_ping",
+					.unix_socket = rt->socket,
+					.timeout_ms = PING_TIMEOUT_MS };
+	cleanup(http_result_release) struct http_result answer = { .body = STRBUF_INIT };
+	struct http_client *fresh;
+	struct err ignored = { 0 };
+	int rc;
+
+	if (is_refused(rt))
+		return RUNTIME_GONE;
+	fresh = http_client_new(); /* with no connection that is there */
+	rc = http_call(fresh, &ping, &answer, &ignored);
+	http_client_free(fresh);
+	return rc < 0 ? RUNTIME_SILENT : RUNTIME_THERE;
 }
 
 int docker_send(struct runtime *rt, const struct docker_call *call, struct http_result *ret,

@@ -67,9 +67,15 @@ int runtime_docker_open(const char *socket, const char *worker_id, struct runtim
 			struct err *err) must_check;
 void runtime_close(struct runtime *rt);
 int runtime_info(struct runtime *rt, struct runtime_info *ret, struct err *err) must_check;
-/* Does it take new connections?  Docker ends that first when it goes down, then its containers;
- * on connections that are there it answers to the last. */
-bool runtime_accepts(struct runtime *rt);
+/* Whether it answers on a new connection: Docker ends that first when it goes down, then its
+ * containers; on connections that are there it answers to the last. */
+enum runtime_presence {
+	RUNTIME_GONE,	/* nobody listens */
+	RUNTIME_SILENT, /* somebody does and says nothing: it hangs, or it goes down and systemd keeps
+			 * its socket */
+	RUNTIME_THERE,
+};
+enum runtime_presence runtime_presence(struct runtime *rt);
 
 typedef void runtime_progress_fn(void *arg, const char *phase, int64_t done, int64_t total);
 /* An image as a lease names it.  What the machine has by itself is its owner's: it is used only

@@ -704,44 +704,66 @@ static void test_registry_check(void **state)
 	assert_string_equal(err_code_name(err.code), err_code_name(ERR_UNAVAILABLE));
 }
 
-/* An engine that hangs is there still; it neither holds us up nor passes for one that has gone. */
-static void test_accepts(void **state)
+static void *answer_one(void *arg)
+{
+	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
+	const int *listener = arg;
+	char request[1024];
+	int fd;
+
+	/* The first is only looked at. */
+	for (int i = 0; i < 2; i++) {
+		fd = accept(*listener, NULL, NULL);
+		if (read(fd, request, sizeof(request)) > 0 && write(fd, answer, sizeof(answer) - 1) < 0)
+			abort();
+		close(fd);
+	}
+	return NULL;
+}
+
+/* An engine that hangs, or whose socket somebody else keeps, neither passes for one that is there nor
+ * for one that has gone; and it does not hold us up. */
+static void test_presence(void **state)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char dir[] = "/tmp/tes-runtime-XXXXXX";
 	struct runtime rt = { 0 };
 	struct rlimit files, none;
-	bool there;
+	enum runtime_presence short_of_files;
+	pthread_t thread;
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), waiting[8];
 	size_t n = 0;
 
 	assert_non_null(mkdtemp(dir));
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", dir);
 	snprintf(rt.socket, sizeof(rt.socket), "%s", address.sun_path);
-	assert_false(runtime_accepts(&rt));
+	assert_int_equal(runtime_presence(&rt), RUNTIME_GONE);
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_false(runtime_accepts(&rt));
-	assert_int_equal(listen(listener, 1), 0);
-	assert_true(runtime_accepts(&rt));
+	assert_int_equal(runtime_presence(&rt), RUNTIME_GONE);
+	assert_int_equal(listen(listener, 4), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_one, &listener), 0);
+	assert_int_equal(runtime_presence(&rt), RUNTIME_THERE);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(runtime_presence(&rt), RUNTIME_SILENT);
 	do {
 		assert_true(n < ARRAY_LEN(waiting));
 		waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	} while (connect(waiting[n++], (struct sockaddr *)&address, sizeof(address)) == 0);
 	assert_int_equal(errno, EAGAIN);
 	alarm(10);
-	assert_true(runtime_accepts(&rt));
+	assert_int_equal(runtime_presence(&rt), RUNTIME_SILENT);
 	alarm(0);
 	while (n)
 		close(waiting[--n]);
 	close(listener);
-	assert_false(runtime_accepts(&rt));
+	assert_int_equal(runtime_presence(&rt), RUNTIME_GONE);
 	/* We are short of descriptors: that says nothing of the engine. */
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
 	none = (struct rlimit){ 0, files.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	there = runtime_accepts(&rt);
+	short_of_files = runtime_presence(&rt);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
-	assert_true(there);
+	assert_int_equal(short_of_files, RUNTIME_SILENT);
 	unlink(address.sun_path);
 	rmdir(dir);
 }
@@ -754,7 +776,7 @@ int main(void)
 		cmocka_unit_test(test_command_fault),
 		cmocka_unit_test(test_registry_is_listed),
 		cmocka_unit_test(test_registry_check),
-		cmocka_unit_test(test_accepts),
+		cmocka_unit_test(test_presence),
 		TEST(test_image_want),	  TEST(test_image_digest),   TEST(test_pull_progress),
 		TEST(test_pull_error),	  TEST(test_demux),	     TEST(test_demux_since),
 		TEST(test_demux_long),	  TEST(test_go_time),	     TEST(test_body),
