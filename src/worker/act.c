@@ -490,7 +490,7 @@ static void act_finish(struct lease_run *l)
 	pthread_mutex_unlock(&l->lock);
 	/* First the journal: what was said to be the end must stay the end. */
 	lease_save(l);
-	observe_soon(l->w);
+	observe_end(l->w);
 	log_pump_free(take_ptr(l->pump));
 }
 

@@ -424,6 +424,7 @@ void *observe_thread(void *arg);
 void *engine_thread(void *arg);
 void *care_thread(void *arg);
 void observe_soon(struct agent *w);
+void observe_end(struct agent *w); /* of a lease: it may be the last one that was gathered for */
 /* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is
  * required. */
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err) must_check;

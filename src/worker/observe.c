@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* Changes go into one message with those that follow at once, until nothing has changed for a
- * moment: what starts together ends together, and is told in one. */
+ * moment, or nothing is left that could: what starts together ends together, and is told in one. */
 #define QUIET_MS  4
 #define GATHER_MS 20 /* but none waits longer */
 
@@ -21,6 +21,32 @@ void observe_soon(struct agent *w)
 		pthread_cond_broadcast(&w->cond);
 	}
 	pthread_mutex_unlock(&w->lock);
+}
+
+void observe_end(struct agent *w)
+{
+	observe_soon(w);
+	pthread_cond_broadcast(&w->cond);
+}
+
+/* w->lock held. */
+static bool all_have_ended(struct agent *w)
+{
+	size_t it = 0;
+	const char *id;
+	void *value;
+
+	while (map_next(w->leases, &it, &id, &value)) {
+		struct lease_run *l = value;
+		bool ended;
+
+		pthread_mutex_lock(&l->lock);
+		ended = l->j.ended;
+		pthread_mutex_unlock(&l->lock);
+		if (!ended)
+			return false;
+	}
+	return true;
 }
 
 /* What was in the message, to be settled when it has arrived. */
@@ -179,7 +205,7 @@ static void wait_for_reason(struct agent *w, int64_t sent_ms)
 	       cond_wait_until(&w->cond, &w->lock, heartbeat_ms))
 		;
 	latest_ms = time_monotonic_ms() + GATHER_MS;
-	while (!agent_stopping(w) &&
+	while (!agent_stopping(w) && !all_have_ended(w) &&
 	       time_monotonic_ms() < (until_ms = MIN(w->changed_ms + QUIET_MS, latest_ms)))
 		cond_wait_until(&w->cond, &w->lock, until_ms);
 }
