@@ -230,16 +230,6 @@ static void engine_is_back(struct agent *w)
 	agent_inventory_refresh(w);
 }
 
-static void engine_is_gone(struct agent *w, const struct err *err)
-{
-	pthread_mutex_lock(&w->lock);
-	w->engine_away = true;
-	if (!w->engine_gone_ms || w->engine_back_ms >= w->engine_gone_ms)
-		w->engine_gone_ms = now_ms_get();
-	pthread_mutex_unlock(&w->lock);
-	agent_problem_set(w, err->text);
-}
-
 /* What listened to it was cut off: the engine has ended, even if one answers again at once, for which
  * systemd's socket may have kept us waiting. */
 static void engine_has_ended(struct agent *w)
@@ -248,6 +238,15 @@ static void engine_has_ended(struct agent *w)
 	if (!w->engine_gone_ms || w->engine_back_ms >= w->engine_gone_ms)
 		w->engine_gone_ms = now_ms_get();
 	pthread_mutex_unlock(&w->lock);
+}
+
+static void engine_is_gone(struct agent *w, const struct err *err)
+{
+	engine_has_ended(w);
+	pthread_mutex_lock(&w->lock);
+	w->engine_away = true;
+	pthread_mutex_unlock(&w->lock);
+	agent_problem_set(w, err->text);
 }
 
 static int engine_ask(struct agent *w, struct runtime *rt, struct err *err)
