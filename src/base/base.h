@@ -168,6 +168,7 @@ void strbuf_add_escaped(struct strbuf *sb, const char *s, size_t len);
 
 bool str_eq(const char *a, const char *b); /* NULL equals NULL only */
 bool str_starts(const char *s, const char *prefix);
+int text_order(const void *a, const void *b); /* of const char *: for qsort and bsearch */
 bool str_empty(const char *s); /* NULL or "" */
 bool utf8_valid(const char *s, size_t len);
 /* Edits (insert, drop, change, swap neighbours) from a to b, for "did you mean"; SIZE_MAX over

@@ -112,11 +112,6 @@ static int pack_file(struct packer *p, int dir, const char *base, const char *na
 	return pack_head(p, name, NULL, &st) < 0 ? -1 : pack_content(p, fd, path, st.st_size);
 }
 
-static int name_order(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 struct names {
 	VEC(char *) v;
 };
@@ -148,7 +143,7 @@ static int names_read(int fd, const char *path, struct names *ret, struct err *e
 	if (sys)
 		return err_sys(err, sys, "cannot list %s", path);
 	if (ret->v.len)
-		qsort(ret->v.items, ret->v.len, sizeof(char *), name_order);
+		qsort(ret->v.items, ret->v.len, sizeof(char *), text_order);
 	return 0;
 }
 

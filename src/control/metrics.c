@@ -149,11 +149,6 @@ static void server_stats(struct control *c, struct strbuf *out)
 	strbuf_addf(out, "tes_http_streams %" PRId64 "\n", s.streams);
 }
 
-static int name_order(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Those of one name, with their labels, are together, below one head. */
 static void counters(struct control *c, struct strbuf *out)
 {
@@ -168,7 +163,7 @@ static void counters(struct control *c, struct strbuf *out)
 	while (map_next(map, &it, &name, &value))
 		*vec_push(&names) = name;
 	if (names.len)
-		qsort(names.items, names.len, sizeof(*names.items), name_order);
+		qsort(names.items, names.len, sizeof(*names.items), text_order);
 	for (size_t i = 0; i < names.len; i++) {
 		char base[sizeof(last)];
 

@@ -382,11 +382,6 @@ int db_select(struct db_conn *c, const struct type *t, const char *table, const 
 
 /* ---- by many keys ------------------------------------------------------------------------ */
 
-static int text_order(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 #define SEARCH_MAX 64
 #define LIST_MAX   1000
 

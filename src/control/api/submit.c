@@ -167,11 +167,6 @@ static void specs_fill(struct submission *s)
 	}
 }
 
-static int text_order(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Ids of one moment, in their order: an array is listed, and placed, in the order of its numbers. */
 static const char **ids_make(struct control *c, const char *kind, size_t len, struct arena *a)
 {
