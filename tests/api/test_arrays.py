@@ -173,6 +173,10 @@ def test_how_it_stands(net: Network) -> None:
         shown = net.api.show(ident)
         assert (shown["array_id"], shown["array_index"]) == (array, i)
     assert [w["id"] for w in net.api.get(f"/v1/workloads?array={array}").ok()["items"]] == ids[::-1]
+    page = net.api.get(f"/v1/workloads?array={array}&limit=2").ok()
+    assert [w["id"] for w in page["items"]] == ids[:0:-1]
+    rest = net.api.get(f"/v1/workloads?array={array}&limit=2&cursor={page['next']}").ok()
+    assert [w["id"] for w in rest["items"]] == ids[:1] and "next" not in rest
     net.api.stop(ids[1])
     assert standing(net.api, array) == {"pending": 2, "stopped": 1}
     assert "ended_ms" not in net.api.get(f"/v1/arrays/{array}").ok()

@@ -3,6 +3,16 @@
 
 /* ---- look ------------------------------------------------------------------------------------------- */
 
+#define FILTER                                                                                                            \
+	" AND removed_ms = 0 AND ($3 = '' OR name = $3) AND ($4 = '' OR state = $4)"                                      \
+	" AND ($5 = 1 OR ended_ms = 0 OR ended_ms > $6) AND ($8 = '' OR array_id = $8)"
+#define LISTED "WHERE org_id = $1 AND ($2 = '' OR id < $2)" FILTER " ORDER BY id DESC LIMIT $7"
+/* In the same order, by the array's own index: an organisation may have a million others. */
+#define LISTED_OF_ARRAY                                                                                                   \
+	"WHERE org_id = $1 AND array_id = $8"                                                                             \
+	" AND array_index < COALESCE((SELECT w.array_index FROM workloads w WHERE w.id = $2), 9223372036854775807)" FILTER \
+	" ORDER BY array_index DESC LIMIT $7"
+
 int op_workload_list(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
 	const struct workload_query *q = call->in;
@@ -11,10 +21,7 @@ int op_workload_list(struct control *c, struct db_conn *conn, struct call *call,
 	size_t len;
 
 	/* One more than asked for tells whether there is a next page. state -1: any. */
-	if (db_select(conn, &workload_type, "workloads",
-		      "WHERE org_id = $1 AND removed_ms = 0 AND ($2 = '' OR id < $2) AND ($3 = '' OR name = $3)"
-		      " AND ($4 = '' OR state = $4) AND ($5 = 1 OR ended_ms = 0 OR ended_ms > $6)"
-		      " AND ($8 = '' OR array_id = $8) ORDER BY id DESC LIMIT $7",
+	if (db_select(conn, &workload_type, "workloads", q->array ? LISTED_OF_ARRAY : LISTED,
 		      DB_ARGS(DB_TEXT(call->caller.org_id), DB_TEXT(q->cursor ? q->cursor : ""),
 			      DB_TEXT(q->name ? q->name : ""),
 			      DB_TEXT(q->state >= 0 ? workload_state_names[q->state] : ""), DB_INT(q->all),

@@ -108,11 +108,32 @@ static void test_an_array_is_not_sought_among_all_workloads(void **state)
 	seen_release(&seen);
 }
 
+static void test_workloads_of_an_array_are_listed_by_its_index(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	struct strbuf plans = STRBUF_INIT;
+	struct seen seen = { 0 };
+	struct control c = { .clock = clock_system };
+	struct workload_query query = { .array = ARRAY, .state = -1, .limit = 10, .all = true };
+	struct workload_page page = { 0 };
+	struct call call = { .arena = &seen.arena, .caller.org_id = ORG, .in = &query, .out = &page };
+	struct err err;
+
+	begin(s, &seen);
+	assert_ok(op_workload_list(&c, s->conn, &call, &err));
+	plans_of(s, &seen, "array_id = $8", &plans);
+	assert_has(&plans, "workloads_by_array (org_id=? AND array_id=? AND array_index<?)", true);
+	assert_has(&plans, "TEMP B-TREE", false);
+	strbuf_release(&plans);
+	seen_release(&seen);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST_ON("sqlite", test_metrics_read_the_leases_that_live),
 		TEST_ON("sqlite", test_an_array_is_not_sought_among_all_workloads),
+		TEST_ON("sqlite", test_workloads_of_an_array_are_listed_by_its_index),
 	};
 
 	return test_stores_run("plans", tests, ARRAY_LEN(tests));
