@@ -73,20 +73,28 @@ def slurm_jobs(count: int) -> float:
 
 
 def many_jobs() -> Iterator[Result]:
+    """In turns with HyperQueue, whose time is of the same size; Slurm takes most of a minute, and has one turn."""
     count = size(1000, 40)
+    ours: list[float] = []
     with store("sqlite") as url, tesd(url) as server:
         key = server.customer()
         server.start()
         with worker(server, "tes-worker-processes", share__cpus="2", jail__required="false"):
             spec = job(["true"], cpu_milli=2000 // SLOTS)
             submit_and_wait(server, key, 2, spec)
-            ours = [submit_and_wait(server, key, count, spec) for _ in range(ROUNDS)]
+
+            def turns() -> float:
+                peer = []
+                for _ in range(size(5, 1)):
+                    ours.append(submit_and_wait(server, key, count, spec))
+                    peer.append(hyperqueue(count, SLOTS)["seconds"])
+                return median(peer)
+
+            hq = attempt("hyperqueue", turns)
+            if not hq:
+                ours = [submit_and_wait(server, key, count, spec) for _ in range(ROUNDS)]
     value = median(ours)
-    peers = {
-        "slurm": attempt("slurm", lambda: slurm_jobs(count)),
-        "hyperqueue": attempt("hyperqueue", lambda: hyperqueue(count, SLOTS)["seconds"]),
-    }
-    for name, peer in peers.items():
+    for name, peer in {"slurm": attempt("slurm", lambda: slurm_jobs(count)), "hyperqueue": hq}.items():
         yield Result(f"many-jobs-vs-{name}", value, "s", "ahead", value < peer if peer else None,
                      name if peer else f"{name}-not-available", peer, {"jobs": count, "jobs_per_s": count / value})  # fmt: skip
 
