@@ -88,7 +88,7 @@ def containers_here() -> set[str]:
 
 def many_containers() -> Iterator[Result]:
     """In turns, each first in every other round: what the machine does besides falls on both."""
-    count, rounds = size(40, 4), size(5, 2)
+    count, rounds = size(20, 4), size(10, 2)
     one = " ".join(docker("true"))
     ours, peers = [], []
     others = containers_here()  # that an earlier worker has left on this engine
