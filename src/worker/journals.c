@@ -33,18 +33,24 @@ struct kept {
 	bool damaged; /* there was one; what it said is lost */
 };
 
+/* One that has written while another flushes. */
+struct waiter {
+	struct waiter *next;
+	pthread_cond_t woken;
+	enum { WAITS, FLUSHED, LEADS } state;
+};
+
 struct journals {
 	char *state_dir;
 	int fd;
 	pthread_mutex_t lock; /* of what follows */
-	pthread_cond_t flush_ended;
 	struct map *kept; /* lease -> struct kept */
 	VEC(bool) used;	  /* slots */
 	int64_t number;	  /* of the last record */
-	int64_t written, flushed; /* how many were */
-	int64_t failures;	  /* of flushes */
-	int failed_errno;
 	bool flushing;
+	struct waiter *waiting; /* for the next flush */
+	int64_t failures; /* of flushes */
+	int failed_errno;
 };
 
 /* ---- slots ---- */
@@ -130,6 +136,7 @@ static void sum_make(const char *body, size_t len, char ret[static SUM_LEN + 1])
 static void record_make(const struct journal *j, int64_t number, struct strbuf *out)
 {
 	cleanup_strbuf struct strbuf json = STRBUF_INIT, body = STRBUF_INIT;
+	static const char zero[SLOT];
 	char sum[SUM_LEN + 1];
 
 	schema_write_secret(&journal_type, j, &json);
@@ -138,8 +145,7 @@ static void record_make(const struct journal *j, int64_t number, struct strbuf *
 	sum_make(body.buf, body.len, sum);
 	strbuf_addf(out, MAGIC "%s ", sum);
 	strbuf_add(out, body.buf, body.len);
-	while (out->len % SLOT)
-		strbuf_addc(out, '\0');
+	strbuf_add(out, zero, slots_of(out->len) * SLOT - out->len);
 	explicit_bzero(json.buf, json.len);
 	explicit_bzero(body.buf, body.len);
 }
@@ -286,7 +292,6 @@ int journals_open(const char *state_dir, struct journals **ret, struct err *err)
 	s->kept = map_new();
 	s->fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->flush_ended, NULL);
 	if (file_open(s, err) < 0) {
 		journals_close(s);
 		return -1;
@@ -302,7 +307,6 @@ void journals_close(struct journals *s)
 	close_fd_(&s->fd);
 	map_free(s->kept, free);
 	vec_release(&s->used);
-	pthread_cond_destroy(&s->flush_ended);
 	pthread_mutex_destroy(&s->lock);
 	free(s->state_dir);
 	free(s);
@@ -310,36 +314,69 @@ void journals_close(struct journals *s)
 
 /* ---- saving ---- */
 
-/* What this thread has written is on the disk when it returns; another's flush does as well.
- * `failures` were there before it wrote: one more, whoever's, may have dropped what it wrote, and
- * the kernel says so only once; the next flush has nothing left to write and succeeds. */
+/* Lock held. */
+static void waiter_wake(struct waiter *w, int state)
+{
+	w->state = state;
+	pthread_cond_signal(&w->woken); /* it is the only one there */
+}
+
+/* Lock held, but not during the flush.  It is for all that wait when it begins; of those that
+ * come meanwhile one does the next.  After one that failed nobody waits on. */
+static void flush_lead(struct journals *s)
+{
+	struct waiter *mine = take_ptr(s->waiting), *next;
+	int sys;
+
+	s->flushing = true;
+	pthread_mutex_unlock(&s->lock);
+	sys = fdatasync(s->fd) < 0 ? errno : 0;
+	pthread_mutex_lock(&s->lock);
+	for (; mine; mine = next) {
+		next = mine->next;
+		waiter_wake(mine, FLUSHED);
+	}
+	if (sys) {
+		s->failures++;
+		s->failed_errno = sys;
+	}
+	while (sys && (next = s->waiting)) {
+		s->waiting = next->next;
+		waiter_wake(next, FLUSHED);
+	}
+	next = s->waiting;
+	s->flushing = next != NULL; /* whoever comes before it has begun waits for it too */
+	if (next) {
+		s->waiting = next->next;
+		waiter_wake(next, LEADS);
+	}
+}
+
+/* Lock held. */
+static void flush_wait(struct journals *s, struct waiter *me)
+{
+	*me = (struct waiter){ .next = s->waiting, .woken = PTHREAD_COND_INITIALIZER };
+	s->waiting = me;
+	while (me->state == WAITS)
+		pthread_cond_wait(&me->woken, &s->lock);
+	pthread_cond_destroy(&me->woken);
+}
+
+/* What this thread has written is on the disk when it returns: by the next flush that begins,
+ * whoever does it.  `failures` were there before it wrote: one more, whoever's, may have dropped
+ * what it wrote, and the kernel says so only once; the next flush has nothing left to write and
+ * succeeds. */
 static int flush(struct journals *s, int64_t failures, struct err *err)
 {
-	int64_t mine;
+	struct waiter me = { .state = LEADS };
 	int rc = 0;
 
 	pthread_mutex_lock(&s->lock);
-	mine = ++s->written;
-	while (s->flushed < mine && s->failures == failures) {
-		int64_t upto = s->written;
-		int sys;
-
-		if (s->flushing) {
-			pthread_cond_wait(&s->flush_ended, &s->lock);
-			continue;
-		}
-		s->flushing = true;
-		pthread_mutex_unlock(&s->lock);
-		sys = fdatasync(s->fd) < 0 ? errno : 0;
-		pthread_mutex_lock(&s->lock);
-		s->flushing = false;
-		if (sys) {
-			s->failures++;
-			s->failed_errno = sys;
-		} else {
-			s->flushed = upto;
-		}
-		pthread_cond_broadcast(&s->flush_ended);
+	if (s->failures == failures) {
+		if (s->flushing)
+			flush_wait(s, &me);
+		if (me.state == LEADS)
+			flush_lead(s);
 	}
 	if (s->failures != failures)
 		rc = err_sys(err, s->failed_errno, "cannot sync %s/journal", s->state_dir);
