@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -122,39 +124,84 @@ static struct process *process_find(struct runtime *rt, const char *lease, struc
 	return p;
 }
 
-static int process_spawn(struct runtime *rt, struct process *p, struct err *err)
+/* Where PATH has it: a look at each folder costs less than an attempt to execute there. */
+static int program_find(const char *name, char ret[static PATH_MAX])
+{
+	const char *at = getenv("PATH"), *end;
+
+	if (strchr(name, '/') || !at)
+		return snprintf(ret, PATH_MAX, "%s", name) < PATH_MAX ? 0 : ENAMETOOLONG;
+	for (; *at; at = *end ? end + 1 : end) {
+		end = strchrnul(at, ':');
+		if (snprintf(ret, PATH_MAX, "%.*s/%s", (int)(end - at), at, name) < PATH_MAX && access(ret, X_OK) == 0)
+			return 0;
+	}
+	return ENOENT;
+}
+
+/* With our signals neither blocked nor ignored. */
+static int program_spawn(const char *path, char **argv, int output, pid_t *ret)
 {
 	posix_spawn_file_actions_t actions;
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT };
+	posix_spawnattr_t attr;
+	sigset_t none, all;
 	int rc;
 
-	p->output = memfd_create("output", MFD_CLOEXEC);
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, p->output, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, p->output, STDERR_FILENO);
-	rc = p->argv[0] ? posix_spawnp(&p->pid, p->argv[0], &actions, NULL, p->argv, environ) : ENOENT;
+	posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+	rc = posix_spawn(ret, path, &actions, &attr, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
-	if (rc)
-		return err_sys(err, rc, "cannot start the command");
-	p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	posix_spawnattr_destroy(&attr);
+	return rc;
+}
+
+/* Lock held: it runs. */
+static void process_started(struct runtime *rt, struct process *p, pid_t pid, int output)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT };
+
+	p->pid = pid;
+	p->output = output;
+	p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	p->status.state = CONTAINER_RUNNING;
 	p->status.started_ms = now_ms();
 	ev.data.fd = p->pidfd;
 	epoll_ctl(rt->epoll, EPOLL_CTL_ADD, p->pidfd, &ev);
-	return 0;
 }
 
 int runtime_start(struct runtime *rt, const char *lease, struct err *err)
 {
+	char path[PATH_MAX];
 	struct process *p;
-	int rc = -1;
+	pid_t pid;
+	int rc, output;
+	bool created;
 
 	pthread_mutex_lock(&rt->lock);
 	p = process_find(rt, lease, err);
-	if (p)
-		rc = p->status.state == CONTAINER_CREATED ? process_spawn(rt, p, err) : 0;
+	created = p && p->status.state == CONTAINER_CREATED;
 	pthread_mutex_unlock(&rt->lock);
-	return rc;
+	if (!created)
+		return p ? 0 : -1;
+	/* Without the lock, so that several start at the same time: only its lease's thread, which calls, removes it. */
+	rc = p->argv[0] ? program_find(p->argv[0], path) : ENOENT;
+	output = memfd_create("output", MFD_CLOEXEC);
+	rc = rc ? rc : program_spawn(path, p->argv, output, &pid);
+	if (rc) {
+		close(output);
+		return err_sys(err, rc, "cannot start the command");
+	}
+	pthread_mutex_lock(&rt->lock);
+	process_started(rt, p, pid, output);
+	pthread_mutex_unlock(&rt->lock);
+	return 0;
 }
 
 /* Lock held: has it ended? */
@@ -301,8 +348,10 @@ static void process_await(struct runtime *rt, const char *lease, const volatile 
 /* All its lines, once it has ended. */
 static void output_tell(int fd, int64_t at_ms, runtime_log_fn *fn, void *arg)
 {
-	char *text = xmalloc(OUTPUT_MAX);
-	ssize_t len = fd < 0 ? 0 : pread(fd, text, OUTPUT_MAX, 0);
+	struct stat st = { 0 };
+	size_t size = fd >= 0 && fstat(fd, &st) == 0 ? MIN((size_t)st.st_size, OUTPUT_MAX) : 0;
+	char *text = xmalloc(size + 1);
+	ssize_t len = size ? pread(fd, text, size, 0) : 0;
 
 	for (char *p = text, *end = text + MAX(len, 0), *line; p < end;) {
 		line = p;
@@ -329,7 +378,7 @@ int runtime_logs(struct runtime *rt, const char *lease, int64_t since_ns, bool f
 	if (p)
 		process_look(p);
 	*ret_all = follow && p && p->status.state == CONTAINER_EXITED;
-	if (p) {
+	if (p && p->output >= 0) {
 		fd = fcntl(p->output, F_DUPFD_CLOEXEC, 0);
 		at_ms = p->status.started_ms;
 	}
