@@ -293,12 +293,13 @@ static void act_pause(struct lease_run *l, bool resume)
 static bool loss_tell(const struct lease_run *l, bool *ret_lost)
 {
 	const struct container_status *st = &l->status;
-	int64_t boot_ms = system_boot_ms(), gone_ms, back_ms;
+	int64_t boot_ms, gone_ms, back_ms;
 	enum runtime_presence presence;
 
 	*ret_lost = false;
 	if (st->exit_code == 0)
 		return true;
+	boot_ms = system_boot_ms();
 	presence = runtime_presence(agent_runtime(l->w));
 	pthread_mutex_lock(&l->w->lock); /* after it has answered: it may be another by now */
 	gone_ms = l->w->engine_gone_ms;
@@ -419,7 +420,7 @@ static void act_stop(struct lease_run *l)
 static void act_flush(struct lease_run *l)
 {
 	if (l->pump) {
-		log_pump_ended(l->pump);
+		log_pump_ended(l->pump, &l->cancel);
 		if (!log_pump_done(l->pump)) {
 			lease_wait(l, 2 * SECOND_MS);
 			if (!log_pump_done(l->pump))

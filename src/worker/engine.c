@@ -384,7 +384,7 @@ static void care_pause(struct agent *w)
 	int64_t until = time_monotonic_ms() + CARE_EVERY_MS;
 
 	pthread_mutex_lock(&w->lock);
-	while (!agent_stopping(w) && !w->reap_due &&
+	while (!agent_stopping(w) && w->finished_count < REAP_COUNT &&
 	       cond_wait_until(&w->care_cond, &w->lock, until))
 		;
 	pthread_mutex_unlock(&w->lock);

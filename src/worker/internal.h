@@ -2,8 +2,8 @@
  *
  * Threads of `run`: main (signals), stream (desired leases), observe (heartbeats), engine (its
  * events), care (the jail, what is left over, the inventory), and for each lease one that acts
- * and, while its container runs, two that carry its output.  All block; what must end early
- * looks at a cancel flag.
+ * and, while its container runs, two that carry its output: those of leases are used again
+ * (threads.c).  All block; what must end early looks at a cancel flag.
  * Locks, in this order: agent.lock, lease_run.lock, log_pump.lock.  None is held across a call
  * that blocks.
  */
@@ -284,8 +284,9 @@ struct lease_run;
 struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char *lease,
 				int64_t generation, const struct output_position *from,
 				bool ended);
-void log_pump_ended(
-	struct log_pump *p); /* the container has ended: read to the end, then be done */
+/* The container has ended: read to the end, then be done.  What a short one has written is read
+ * before it returns, as far as `cancel` lets it. */
+void log_pump_ended(struct log_pump *p, const volatile int *cancel);
 void log_pump_look(struct log_pump *p); /* now and then: the server may have gone back */
 void log_pump_kick(struct log_pump *p); /* it has been started: look again at once */
 bool log_pump_done(struct log_pump *p); /* everything is acknowledged, or not wanted */
@@ -318,6 +319,24 @@ int results_collect(struct link *link, struct runtime *rt, const char *state_dir
 		    const struct desired_lease *d, const volatile int *cancel,
 		    transfer_progress_fn *progress, void *arg, struct strbuf *note,
 		    struct err *err) must_check;
+/* ---- threads (threads.c) ---- */
+
+int thread_start(pthread_t *ret, void *(*fn)(void *), void *arg);
+/* The same for what ends soon, on a thread that was used before where there is one.  What is
+ * started stays where it is until it was joined, or cancelled. */
+struct thread_task {
+	void *(*fn)(void *arg);
+	void *arg;
+	enum { TASK_NONE, TASK_DELAYED, TASK_RUNS, TASK_ENDED } state;
+	int64_t due_ms;
+	struct thread_task *next;
+};
+void thread_task_start(struct thread_task *t, void *(*fn)(void *), void *arg);
+void thread_task_start_in(struct thread_task *t, int64_t delay_ms, void *(*fn)(void *),
+			  void *arg);
+bool thread_task_cancel(struct thread_task *t); /* true: it was not started, and will not be */
+void thread_task_join(struct thread_task *t);
+
 /* ---- the running worker ---- */
 
 /* A lease as one process has it.  Only its own thread changes journal, status and texts, under
@@ -325,11 +344,12 @@ int results_collect(struct link *link, struct runtime *rt, const char *state_dir
 struct lease_run {
 	struct agent *w;
 	char id[ID_SIZE];
-	pthread_t thread;
+	struct thread_task thread;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	int cancel;	      /* ends a blocking step: the wish has changed, or we stop */
-	bool woken, finished; /* finished: its thread has ended, take it out */
+	bool woken;
+	struct lease_run *next_finished;
 	struct arena arena;   /* of journal and its texts; begun anew with each wish */
 	struct journal j;
 	struct desired_box *next; /* newest wish, not yet taken over */
@@ -364,10 +384,13 @@ struct agent {
 	struct runtime_info engine;
 	char problem[232];  /* why nothing can run now; empty: fine */
 	struct map *leases; /* id -> struct lease_run */
+	size_t unended;	    /* of them: their end is still to be told */
+	struct lease_run *finished; /* no longer among them, to be freed */
+	size_t finished_count;
 	struct journals *journals;
 	struct images_known images;
 	int64_t desired_rev;
-	bool synced, orphans_due, reap_due;
+	bool synced, orphans_due;
 	int stream_cancel;
 	int64_t stream_behind_ms; /* since when the server counts more changes than came */
 
@@ -390,7 +413,10 @@ int agent_recover(struct agent *w, struct err *err) must_check;	   /* from the j
 void agent_desire(struct agent *w, const struct desired_set *set); /* the whole set */
 void agent_desire_one(struct agent *w, const struct desired_lease *d);
 void agent_wake_lease(struct agent *w, const char *id); /* NULL: all */
-void agent_reap(struct agent *w);	 /* takes out those that are finished */
+/* By its own thread, the last that it does: nothing is left of it. */
+void agent_lease_finished(struct lease_run *l);
+#define REAP_COUNT 64		  /* so many are worth waking somebody */
+void agent_reap(struct agent *w); /* frees those that are finished */
 void agent_leases_stop(struct agent *w); /* ends their threads, not their containers */
 void lease_wake(struct lease_run *l);
 /* What to report of it; texts in `a`.  False: nothing (not known well enough, or the server is
@@ -424,7 +450,7 @@ void *observe_thread(void *arg);
 void *engine_thread(void *arg);
 void *care_thread(void *arg);
 void observe_soon(struct agent *w);
-void observe_end(struct agent *w); /* of a lease: it may be the last one that was gathered for */
+void observe_end(struct agent *w); /* of a lease that was one of w->unended */
 /* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is
  * required. */
 int agent_jail_ensure(struct agent *w, int64_t max_age_ms, struct err *err) must_check;
@@ -442,7 +468,6 @@ void agent_stop(struct agent *w, int exit_status);
 /* On cond with w->lock held; false when the time is over. */
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t monotonic_ms);
 void cond_init_monotonic(pthread_cond_t *cond);
-int thread_start(pthread_t *ret, void *(*fn)(void *), void *arg);
 
 static inline bool agent_stopping(const struct agent *w)
 {

@@ -5,12 +5,14 @@
 
 void lease_wake(struct lease_run *l)
 {
+	bool asleep;
+
 	pthread_mutex_lock(&l->lock);
-	if (!l->woken) {
-		l->woken = true;
-		pthread_cond_broadcast(&l->cond);
-	}
+	asleep = !l->woken;
+	l->woken = true;
 	pthread_mutex_unlock(&l->lock);
+	if (asleep)
+		pthread_cond_broadcast(&l->cond);
 }
 
 static struct desired_box *box_new(const struct desired_lease *d)
@@ -74,11 +76,12 @@ static void lease_wish(struct lease_run *l, const struct desired_lease *d, bool 
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* w->lock held. */
 static void lease_start(struct agent *w, struct lease_run *l)
 {
 	map_put(w->leases, l->id, l);
-	if (thread_start(&l->thread, lease_thread, l) != 0)
-		abort(); /* no threads: nothing works on this machine */
+	w->unended += !l->j.ended;
+	thread_task_start(&l->thread, lease_thread, l);
 }
 
 /* A lease that we know nothing of but its name; what may be left of it is removed. */
@@ -197,7 +200,9 @@ int agent_recover(struct agent *w, struct err *err)
 			mark_not_here(l, OBSERVED_FAILED); /* but never run a second time */
 		}
 		l->receipt_next = l->j.receipt_seq;
+		pthread_mutex_lock(&w->lock); /* those before it run already */
 		lease_start(w, l);
+		pthread_mutex_unlock(&w->lock);
 	}
 	return 0;
 }
@@ -218,28 +223,35 @@ void agent_wake_lease(struct agent *w, const char *id)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void agent_reap(struct agent *w)
+void agent_lease_finished(struct lease_run *l)
 {
-	size_t it = 0;
-	const char *id;
-	void *value;
+	struct agent *w = l->w;
 
 	pthread_mutex_lock(&w->lock);
-	w->reap_due = false;
-	while (map_next(w->leases, &it, &id, &value)) {
-		struct lease_run *l = value;
-		bool finished;
-
-		pthread_mutex_lock(&l->lock);
-		finished = l->finished;
-		pthread_mutex_unlock(&l->lock);
-		if (!finished)
-			continue;
-		map_remove(w->leases, id);
-		pthread_join(l->thread, NULL);
-		lease_free(l);
+	if (!agent_stopping(w)) { /* else it waits for this thread where it is */
+		map_remove(w->leases, l->id);
+		w->unended -= !l->j.ended;
+		l->next_finished = w->finished;
+		w->finished = l;
+		if (++w->finished_count == REAP_COUNT)
+			pthread_cond_broadcast(&w->care_cond);
 	}
 	pthread_mutex_unlock(&w->lock);
+}
+
+void agent_reap(struct agent *w)
+{
+	struct lease_run *l, *next;
+
+	pthread_mutex_lock(&w->lock);
+	l = take_ptr(w->finished);
+	w->finished_count = 0;
+	pthread_mutex_unlock(&w->lock);
+	for (; l; l = next) {
+		next = l->next_finished;
+		thread_task_join(&l->thread);
+		lease_free(l);
+	}
 }
 
 void agent_leases_stop(struct agent *w)
@@ -248,6 +260,7 @@ void agent_leases_stop(struct agent *w)
 	const char *id;
 	void *value;
 
+	agent_reap(w);
 	while (map_next(w->leases, &it, &id, &value)) {
 		struct lease_run *l = value;
 
@@ -259,7 +272,7 @@ void agent_leases_stop(struct agent *w)
 		struct lease_run *l = value;
 
 		map_remove(w->leases, id);
-		pthread_join(l->thread, NULL);
+		thread_task_join(&l->thread);
 		lease_free(l);
 	}
 }
@@ -287,7 +300,7 @@ bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observatio
 	pthread_mutex_lock(&l->lock);
 	j = &l->j;
 	/* What the server is done with is nobody's business but ours. */
-	known = (j->desired || l->next) && !l->finished &&
+	known = (j->desired || l->next) &&
 		!(j->desired && j->desired->desired == DESIRE_NONE);
 	*ret = (struct lease_observation){
 		.lease = l->id,

@@ -166,9 +166,7 @@ void lease_pump_start(struct lease_run *l, bool ended)
 	if (!l->pump)
 		l->pump =
 			log_pump_start(l->w, l, l->id, l->j.desired->generation, &from, ended);
-	else if (ended)
-		log_pump_ended(l->pump);
-	else
+	else if (!ended)
 		log_pump_look(l->pump);
 }
 
@@ -272,18 +270,9 @@ void *lease_thread(void *arg)
 			log_err(LOG_WARN, &err, "cannot remove what is left of a lease",
 				"lease", l->id, NULL);
 		log_line(LOG_INFO, "lease forgotten", "lease", l->id, NULL);
+		agent_lease_finished(l);
 	} else if (!l->j.ended) {
 		lease_save(l);
 	}
-	/* From here on care_thread may free it. */
-	pthread_mutex_lock(&w->lock);
-	pthread_mutex_lock(&l->lock);
-	l->finished = true;
-	pthread_mutex_unlock(&l->lock);
-	if (!w->reap_due) {
-		w->reap_due = true;
-		pthread_cond_broadcast(&w->care_cond);
-	}
-	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }

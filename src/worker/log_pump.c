@@ -1,5 +1,6 @@
 /* Carries a container's output to the server: one thread reads from the engine into a bounded
- * queue, one, there from the first line, sends batches. The first line goes at once, then at
+ * queue, one, there from the first line, sends batches.  What ends before the reader has begun is
+ * read by the lease's own thread. The first line goes at once, then at
  * most a batch every SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
  * repeat is recognised there by its number.
  *
@@ -15,9 +16,10 @@
 #define QUEUE_ENTRIES  8192
 #define LINE_MAX_BYTES ((size_t)65536) /* of one entry's text */
 #define REREAD_MS      100
-/* The reader is started just before the container.  By the time that it asks, the engine is
- * busy starting it and lets the question wait until that is done: a container that ends at once
- * would otherwise keep us waiting for its whole teardown. */
+/* The reader begins so long after the order to start the container.  By then an engine that takes
+ * its time is busy with that and lets the question wait until it is done: a container that ends
+ * at once would otherwise keep us waiting for its whole teardown.  With one that is quicker,
+ * short jobs need no reader. */
 #define START_WAIT_MS 15
 #define LOOK_EVERY_MS 200
 #define LOST                                                                              \
@@ -37,12 +39,14 @@ struct log_pump {
 	struct lease_run *l;
 	char lease[ID_SIZE];
 	int64_t generation;
-	pthread_t reader, sender;
+	struct thread_task reader, sender;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	int cancel, cancel_reader; /* of what the two are waiting for */
 	bool stopping, ended, read_all, cut, kicked, finished;
 	bool sending; /* the sender is there: since the first line, many jobs have none */
+	bool reading_here; /* the lease's thread reads */
+	bool full;	   /* it stopped: there is more than the queue takes */
 	bool behind;	     /* the server is, at server_seq: the reader is to go back */
 	int64_t server_seq;
 	int64_t session;     /* in which the server was last heard to have all that is acked */
@@ -88,7 +92,15 @@ static bool over(const struct log_pump *p)
 	return p->stopping || p->cut;
 }
 
+static void *reader_thread(void *arg);
 static void *sender_thread(void *arg);
+
+/* At once, if it has not begun.  Called with the lock held. */
+static void reader_need(struct log_pump *p)
+{
+	if (thread_task_cancel(&p->reader))
+		thread_task_start(&p->reader, reader_thread, p);
+}
 
 /* Called with the lock held. */
 static void sender_need(struct log_pump *p)
@@ -96,8 +108,7 @@ static void sender_need(struct log_pump *p)
 	if (p->sending)
 		return;
 	p->queue = xreallocarray(NULL, QUEUE_ENTRIES, sizeof(*p->queue));
-	if (thread_start(&p->sender, sender_thread, p) != 0)
-		abort(); /* no threads: nothing works on this machine */
+	thread_task_start(&p->sender, sender_thread, p);
 	p->sending = true;
 }
 
@@ -134,6 +145,11 @@ static void queue_add(struct log_pump *p, enum log_stream stream, int64_t at_ms,
 		pthread_cond_broadcast(&p->cond);
 }
 
+static bool has_room(const struct log_pump *p, size_t weight)
+{
+	return p->count < QUEUE_ENTRIES && (!p->count || p->bytes + weight <= QUEUE_BYTES);
+}
+
 static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char *line,
 		   size_t len)
 {
@@ -144,10 +160,10 @@ static int on_line(void *arg, enum log_stream stream, int64_t at_ns, const char 
 	int rc = 0;
 
 	pthread_mutex_lock(&p->lock);
-	while (!over(p) && !p->behind &&
-	       (p->count == QUEUE_ENTRIES || (p->count && p->bytes + weight > QUEUE_BYTES)))
+	while (!over(p) && !p->behind && !p->reading_here && !has_room(p, weight))
 		pthread_cond_wait(&p->cond, &p->lock);
-	if (over(p) || p->behind)
+	p->full = !has_room(p, weight);
+	if (over(p) || p->behind || p->full)
 		rc = 1;
 	else if (output_cursor_take(&p->cursor, at_ns))
 		queue_add(p, stream, at_ns / 1000000, line, len, whole);
@@ -209,21 +225,23 @@ static int go_back(struct log_pump *p, struct err *err)
 }
 
 /* What is new, to the end, or while it is written. */
-static int read_on(struct log_pump *p, bool last, struct err *err)
+static int read_on(struct log_pump *p, bool last, const volatile int *cancel, struct err *err)
 {
 	int64_t since_ns = p->cursor.at.since_ns;
 	bool all = false;
 	int rc;
 
-	p->kicked = false;
+	p->kicked = p->full = false;
 	output_cursor_rewind(&p->cursor);
 	pthread_mutex_unlock(&p->lock);
-	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, &p->cancel_reader, on_line,
-			  p, &all, err);
+	rc = runtime_logs(agent_runtime(p->w), p->lease, since_ns, !last, cancel, on_line, p, &all,
+			  err);
 	if (rc == 0 && !last)
 		lease_wake(p->l); /* it seems to have ended */
 	pthread_mutex_lock(&p->lock);
-	if (!p->behind && (all || (last && (rc == 0 || is_final(err->code))))) {
+	if (!p->behind && !p->full &&
+	    (all || (last && (rc == 0 ? !__atomic_load_n(cancel, __ATOMIC_RELAXED)
+				      : is_final(err->code))))) {
 		p->read_all = true;
 		pthread_cond_broadcast(&p->cond);
 	}
@@ -239,8 +257,6 @@ static void *reader_thread(void *arg)
 	bool told = false;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->ended)
-		cond_wait_until(&p->cond, &p->lock, time_monotonic_ms() + START_WAIT_MS);
 	while (!over(p) && !p->finished) {
 		bool back = p->behind, last = p->ended;
 		struct err err = { 0 };
@@ -259,7 +275,7 @@ static void *reader_thread(void *arg)
 		}
 		p->read_all = false;
 		__atomic_store_n(&p->cancel_reader, 0, __ATOMIC_RELAXED);
-		rc = back ? go_back(p, &err) : read_on(p, last, &err);
+		rc = back ? go_back(p, &err) : read_on(p, last, &p->cancel_reader, &err);
 		if (over(p) || p->read_all || (back ? rc == 0 : p->behind || p->kicked))
 			continue;
 		if (rc < 0)
@@ -403,6 +419,8 @@ static void send_once(struct log_pump *p, struct log_entry *entries, size_t n,
 		p->server_seq = ack.seq;
 		queue_clear(p);
 		reader_interrupt(p);
+		if (!p->reading_here)
+			reader_need(p);
 	} else {
 		waiting = p->count;
 		acked_take(p, ack.seq);
@@ -472,16 +490,35 @@ struct log_pump *log_pump_start(struct agent *w, struct lease_run *l, const char
 	pthread_mutex_lock(&p->lock);
 	if (from->seq) /* to ask how far the server is */
 		sender_need(p);
+	if (!ended)
+		thread_task_start_in(&p->reader, START_WAIT_MS, reader_thread, p);
 	pthread_mutex_unlock(&p->lock);
-	if (thread_start(&p->reader, reader_thread, p) != 0)
-		abort(); /* no threads: nothing works on this machine */
 	return p;
 }
 
-void log_pump_ended(struct log_pump *p)
+/* By the lease's own thread: it has nothing else to do, and no other has to be woken.  Only where
+ * nothing was sent yet, so that nobody can be behind.  Called with the lock held. */
+static void read_here(struct log_pump *p, const volatile int *cancel)
+{
+	struct err err = { 0 };
+
+	if (p->sending || !thread_task_cancel(&p->reader))
+		return;
+	p->reading_here = true;
+	if (read_on(p, true, cancel, &err) < 0 && !p->read_all)
+		log_err(LOG_WARN, &err, "a lease's output cannot be read now, trying again",
+			"lease", p->lease, NULL);
+	p->reading_here = false;
+}
+
+void log_pump_ended(struct log_pump *p, const volatile int *cancel)
 {
 	pthread_mutex_lock(&p->lock);
 	p->ended = true;
+	if (!p->read_all)
+		read_here(p, cancel);
+	if (!p->read_all && !over(p))
+		reader_need(p);
 	pthread_cond_broadcast(&p->cond);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -529,9 +566,10 @@ void log_pump_free(struct log_pump *p)
 	__atomic_store_n(&p->cancel, 1, __ATOMIC_RELAXED);
 	reader_interrupt(p);
 	pthread_mutex_unlock(&p->lock);
-	pthread_join(p->reader, NULL);
+	if (!thread_task_cancel(&p->reader))
+		thread_task_join(&p->reader);
 	if (p->sending)
-		pthread_join(p->sender, NULL);
+		thread_task_join(&p->sender);
 	queue_clear(p);
 	free(p->queue);
 	pthread_cond_destroy(&p->cond);

@@ -25,28 +25,14 @@ void observe_soon(struct agent *w)
 
 void observe_end(struct agent *w)
 {
-	observe_soon(w);
-	pthread_cond_broadcast(&w->cond);
-}
-
-/* w->lock held. */
-static bool all_have_ended(struct agent *w)
-{
-	size_t it = 0;
-	const char *id;
-	void *value;
-
-	while (map_next(w->leases, &it, &id, &value)) {
-		struct lease_run *l = value;
-		bool ended;
-
-		pthread_mutex_lock(&l->lock);
-		ended = l->j.ended;
-		pthread_mutex_unlock(&l->lock);
-		if (!ended)
-			return false;
+	pthread_mutex_lock(&w->lock);
+	w->changed_ms = time_monotonic_ms();
+	w->unended--;
+	if (!w->dirty || !w->unended) {
+		w->dirty = true;
+		pthread_cond_broadcast(&w->cond);
 	}
-	return true;
+	pthread_mutex_unlock(&w->lock);
 }
 
 /* What was in the message, to be settled when it has arrived. */
@@ -205,7 +191,7 @@ static void wait_for_reason(struct agent *w, int64_t sent_ms)
 	       cond_wait_until(&w->cond, &w->lock, heartbeat_ms))
 		;
 	latest_ms = time_monotonic_ms() + GATHER_MS;
-	while (!agent_stopping(w) && !all_have_ended(w) &&
+	while (!agent_stopping(w) && w->unended &&
 	       time_monotonic_ms() < (until_ms = MIN(w->changed_ms + QUIET_MS, latest_ms)))
 		cond_wait_until(&w->cond, &w->lock, until_ms);
 }

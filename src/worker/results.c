@@ -117,7 +117,7 @@ static int output_collect(struct collect *c, struct runtime *rt, const char *sta
 				 .path = output,
 				 .max_bytes = left + left / 8 + (16 << 20) };
 	cleanup_fd int spool = state_tmp(state_dir, err);
-	pthread_t thread;
+	struct thread_task thread;
 	struct err e = { 0 };
 	int ends[2], rc;
 
@@ -126,15 +126,11 @@ static int output_collect(struct collect *c, struct runtime *rt, const char *sta
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys(err, errno, "cannot make a pipe");
 	copy.fd = ends[1];
-	if (thread_start(&thread, copy_thread, &copy) != 0) {
-		close(ends[0]);
-		close(ends[1]);
-		return err_set(err, ERR_UNAVAILABLE, "cannot start a thread");
-	}
+	thread_task_start(&thread, copy_thread, &copy);
 	c->folder = folder_of(output, &a);
 	rc = helper_walk(ends[0], spool, left, c->cancel, upload, c, c->note, &e);
 	close(ends[0]);
-	pthread_join(thread, NULL);
+	thread_task_join(&thread);
 	/* What went wrong at the source explains the rest. */
 	if (copy.rc < 0 && copy.err.code == ERR_NOT_FOUND) {
 		note_add(c->note, "%.80s does not exist", output);

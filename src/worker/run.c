@@ -8,8 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREAD_STACK ((size_t)256 << 10)
-
 void cond_init_monotonic(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;
@@ -26,18 +24,6 @@ bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t monoto
 			       .tv_nsec = monotonic_ms % 1000 * 1000000 };
 
 	return pthread_cond_timedwait(cond, lock, &ts) != ETIMEDOUT;
-}
-
-int thread_start(pthread_t *ret, void *(*fn)(void *), void *arg)
-{
-	pthread_attr_t attr;
-	int rc;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	rc = pthread_create(ret, &attr, fn, arg);
-	pthread_attr_destroy(&attr);
-	return rc;
 }
 
 void agent_stop(struct agent *w, int exit_status)
