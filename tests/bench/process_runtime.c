@@ -312,7 +312,7 @@ int runtime_events(struct runtime *rt, const volatile int *cancel, runtime_event
 	struct epoll_event events[64];
 	char lease[ID_SIZE];
 
-	while (!cancel || !*cancel) {
+	while (!cancel || !__atomic_load_n(cancel, __ATOMIC_RELAXED)) {
 		int n = epoll_wait(rt->epoll, events, ARRAY_LEN(events), LOOK_MS);
 
 		for (int i = 0; i < n; i++)
@@ -328,7 +328,7 @@ static void process_await(struct runtime *rt, const char *lease, const volatile 
 	struct pollfd ended = { .fd = -1, .events = POLLIN };
 	bool started = true;
 
-	while (started && ended.fd < 0 && !*cancel) {
+	while (started && ended.fd < 0 && !__atomic_load_n(cancel, __ATOMIC_RELAXED)) {
 		struct process *p;
 
 		pthread_mutex_lock(&rt->lock);
@@ -340,7 +340,7 @@ static void process_await(struct runtime *rt, const char *lease, const volatile 
 		if (started && ended.fd < 0)
 			usleep(1000); /* it is about to be started */
 	}
-	while (ended.fd >= 0 && !*cancel && poll(&ended, 1, LOOK_MS) == 0)
+	while (ended.fd >= 0 && !__atomic_load_n(cancel, __ATOMIC_RELAXED) && poll(&ended, 1, LOOK_MS) == 0)
 		;
 	close_fd_(&ended.fd);
 }
