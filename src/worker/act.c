@@ -477,20 +477,20 @@ static void act_collect(struct lease_run *l)
 
 static void act_finish(struct lease_run *l)
 {
+	int64_t final_seq = 0;
+
 	pthread_mutex_lock(&l->lock);
 	if (l->status.state == CONTAINER_EXITED)
 		l->j.exit_code = MIN(MAX(l->status.exit_code, -1), 255);
 	if (l->j.base_ms) {
 		if (l->receipt_next >= l->j.receipt_seq)
 			l->j.receipt_seq = l->receipt_next + 1;
-		l->j.final_seq = ++l->receipt_next;
+		final_seq = ++l->receipt_next;
 	}
-	l->j.ended = true;
-	l->phase[0] = '\0';
-	l->progress_done = l->progress_total = 0;
+	l->ending = true;
 	pthread_mutex_unlock(&l->lock);
 	/* First the journal: what was said to be the end must stay the end. */
-	lease_save(l);
+	lease_save_end(l, final_seq);
 	observe_end(l->w);
 	log_pump_free(take_ptr(l->pump));
 }

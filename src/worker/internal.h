@@ -362,6 +362,7 @@ struct lease_run {
 	int tries;
 	struct log_pump *pump;
 	int64_t receipt_next, receipt_sent_ms, receipt_delivered_ms;
+	bool ending;	 /* it has its last number: no other receipt comes any more */
 	bool final_told; /* the server has the final receipt */
 };
 struct desired_box {
@@ -433,6 +434,8 @@ int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check
 void *lease_thread(void *arg);
 /* Stores the journal, called by its own thread without the lock. A disk that is full does not
  * stop a lease: it is logged. */
+/* The end is complete: nobody is told of it before it is stored.  final_seq 0: no receipt. */
+void lease_save_end(struct lease_run *l, int64_t final_seq);
 void lease_save(struct lease_run *l);
 /* Carries its output, from where it stands; ended: there will be no more. */
 void lease_pump_start(struct lease_run *l, bool ended);

@@ -335,7 +335,7 @@ bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *re
 		if (j->ended)
 			due = !l->final_told && j->final_seq;
 		else
-			due = j->delivered_ms > l->receipt_delivered_ms &&
+			due = !l->ending && j->delivered_ms > l->receipt_delivered_ms &&
 			      now - l->receipt_sent_ms >= RECEIPT_EVERY_MS &&
 			      l->receipt_next < j->receipt_seq;
 	}

@@ -35,14 +35,23 @@ void lease_phase(struct lease_run *l, const char *phase, int64_t done, int64_t t
 		observe_soon(l->w);
 }
 
-void lease_save(struct lease_run *l)
+static void journal_save(struct lease_run *l, const struct journal *j)
 {
 	struct err err = { 0 };
+
+	if (!j->desired || !j->desired->resources)
+		return; /* never taken: there is nothing to remember */
+	if (journals_save(l->w->journals, j, &err) < 0)
+		log_err(LOG_ERROR, &err, "the journal cannot be written", "lease", l->id, NULL);
+	l->saved_ms = time_monotonic_ms();
+}
+
+/* What others do to a lease while it runs. */
+static void progress_note(struct lease_run *l)
+{
 	struct output_position at;
 	bool cut;
 
-	if (!l->j.desired || !l->j.desired->resources)
-		return; /* never taken: there is nothing to remember */
 	pthread_mutex_lock(&l->lock);
 	if (l->pump) {
 		log_pump_position(l->pump, &at, &cut);
@@ -54,9 +63,29 @@ void lease_save(struct lease_run *l)
 	if (l->j.receipt_seq - l->receipt_next < RECEIPTS_AHEAD / 2)
 		l->j.receipt_seq = l->receipt_next + RECEIPTS_AHEAD;
 	pthread_mutex_unlock(&l->lock);
-	if (journals_save(l->w->journals, &l->j, &err) < 0)
-		log_err(LOG_ERROR, &err, "the journal cannot be written", "lease", l->id, NULL);
-	l->saved_ms = time_monotonic_ms();
+}
+
+void lease_save(struct lease_run *l)
+{
+	progress_note(l);
+	journal_save(l, &l->j);
+}
+
+void lease_save_end(struct lease_run *l, int64_t final_seq)
+{
+	struct journal ended;
+
+	progress_note(l);
+	ended = l->j;
+	ended.final_seq = final_seq;
+	ended.ended = true;
+	journal_save(l, &ended);
+	pthread_mutex_lock(&l->lock);
+	l->j.final_seq = final_seq;
+	l->j.ended = true;
+	l->phase[0] = '\0';
+	l->progress_done = l->progress_total = 0;
+	pthread_mutex_unlock(&l->lock);
 }
 
 void lease_fail(struct lease_run *l, enum lease_reason reason, const char *doing,
