@@ -423,9 +423,8 @@ void lease_wake(struct lease_run *l);
 /* What to report of it; texts in `a`.  False: nothing (not known well enough, or the server is
  * done with it). */
 bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observation *ret);
-/* The receipt that goes with it; false: none. */
-bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *ret,
-		   bool *ret_final);
+/* What the receipt that goes with it is to say, but when; false: none. */
+bool lease_usage(struct lease_run *l, struct arena *a, struct usage *ret);
 /* Does it fit beside the others, by what the owner offers?  ERR_FORBIDDEN says what does not;
  * ERR_RATE: it will when those that are ending are gone. */
 int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check;
@@ -434,9 +433,9 @@ int agent_fits(struct agent *w, struct lease_run *l, struct err *err) must_check
 void *lease_thread(void *arg);
 /* Stores the journal, called by its own thread without the lock. A disk that is full does not
  * stop a lease: it is logged. */
+void lease_save(struct lease_run *l);
 /* The end is complete: nobody is told of it before it is stored.  final_seq 0: no receipt. */
 void lease_save_end(struct lease_run *l, int64_t final_seq);
-void lease_save(struct lease_run *l);
 /* Carries its output, from where it stands; ended: there will be no more. */
 void lease_pump_start(struct lease_run *l, bool ended);
 void lease_phase(struct lease_run *l, const char *phase, int64_t done, int64_t total);

@@ -303,7 +303,7 @@ bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observatio
 	known = (j->desired || l->next) &&
 		!(j->desired && j->desired->desired == DESIRE_NONE);
 	*ret = (struct lease_observation){
-		.lease = l->id,
+		.lease = arena_strdup(a, l->id),
 		.generation = j->desired ? j->desired->generation
 			      : l->next	 ? l->next->d.generation
 					 : 1,
@@ -322,11 +322,9 @@ bool lease_observe(struct lease_run *l, struct arena *a, struct lease_observatio
 	return known;
 }
 
-bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *ret,
-		   bool *ret_final)
+bool lease_usage(struct lease_run *l, struct arena *a, struct usage *ret)
 {
 	const struct journal *j = &l->j;
-	struct usage u;
 	int64_t now = time_monotonic_ms();
 	bool due = false;
 
@@ -342,8 +340,8 @@ bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *re
 	if (due) {
 		const struct resources *r = j->desired->resources;
 
-		u = (struct usage){
-			.lease = l->id,
+		*ret = (struct usage){
+			.lease = arena_strdup(a, l->id),
 			.worker = l->w->id.worker_id,
 			.generation = j->desired->generation,
 			.seq = j->ended ? j->final_seq : ++l->receipt_next,
@@ -355,14 +353,9 @@ bool lease_receipt(struct lease_run *l, struct arena *a, struct signed_usage *re
 		};
 		l->receipt_sent_ms = now;
 		l->receipt_delivered_ms = j->delivered_ms;
-		*ret_final = j->ended;
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (!due)
-		return false;
-	u.at_ms = link_now(l->w->link);
-	receipt_make(&u, l->w->id.sk, a, ret);
-	return true;
+	return due;
 }
 
 /* ---- does it fit? ---- */

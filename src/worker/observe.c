@@ -39,15 +39,13 @@ void observe_end(struct agent *w)
 struct sent {
 	int64_t session;
 	bool inventory;
-	VEC(char *) finals;
+	VEC(struct usage) receipts; /* texts are the message's */
 	int64_t desired_rev, asked_ms;
 };
 
 static void sent_release(struct sent *s)
 {
-	for (size_t i = 0; i < s->finals.len; i++)
-		free(s->finals.items[i]);
-	vec_release(&s->finals);
+	vec_release(&s->receipts);
 }
 
 /* Called with w->lock held: the set of leases and desired_rev belong together. */
@@ -59,18 +57,15 @@ static void observation_fill(struct agent *w, struct arena *a, struct observatio
 	void *value;
 
 	ret->leases.items = arena_array(a, struct lease_observation, n + 1);
-	ret->receipts.items = arena_array(a, struct signed_usage, n + 1);
 	while (map_next(w->leases, &it, &id, &value)) {
 		struct lease_run *l = value;
-		bool final = false;
+		struct usage u;
 
 		if (!lease_observe(l, a, &ret->leases.items[ret->leases.len]))
 			continue;
 		ret->leases.len++;
-		if (lease_receipt(l, a, &ret->receipts.items[ret->receipts.len], &final))
-			ret->receipts.len++;
-		if (final)
-			*vec_push(&sent->finals) = xstrdup(id);
+		if (lease_usage(l, a, &u))
+			*vec_push(&sent->receipts) = u;
 	}
 	ret->desired_rev = sent->desired_rev = w->synced ? w->desired_rev : 0;
 	if (sent->inventory) {
@@ -82,10 +77,25 @@ static void observation_fill(struct agent *w, struct arena *a, struct observatio
 	}
 }
 
+/* Without the lock: a signature takes its time. */
+static void receipts_sign(struct agent *w, struct arena *a, struct observation *ret,
+			  struct sent *sent)
+{
+	size_t n = sent->receipts.len;
+
+	ret->receipts.items = arena_array(a, struct signed_usage, n + 1);
+	ret->receipts.len = n;
+	for (size_t i = 0; i < n; i++) {
+		sent->receipts.items[i].at_ms = link_now(w->link);
+		receipt_make(&sent->receipts.items[i], w->id.sk, a, &ret->receipts.items[i]);
+	}
+}
+
 static void finals_told(struct agent *w, const struct sent *sent)
 {
-	for (size_t i = 0; i < sent->finals.len; i++) {
-		struct lease_run *l = map_find(w->leases, sent->finals.items[i]);
+	for (size_t i = 0; i < sent->receipts.len; i++) {
+		const struct usage *u = &sent->receipts.items[i];
+		struct lease_run *l = u->final ? map_find(w->leases, u->lease) : NULL;
 
 		if (!l)
 			continue;
@@ -169,6 +179,7 @@ static int observe(struct agent *w, int64_t *session_told, struct err *err)
 						   sent.session != *session_told);
 	observation_fill(w, &a, &in, &sent);
 	pthread_mutex_unlock(&w->lock);
+	receipts_sign(w, &a, &in, &sent);
 	if (link_do(w->link, &call, &a, &out, err) < 0) {
 		pthread_mutex_lock(&w->lock);
 		w->dirty = true;
