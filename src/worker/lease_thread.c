@@ -116,7 +116,16 @@ static bool wish_take(struct lease_run *l)
 	l->woken = false;
 	/* Whatever was to be interrupted has come back here. */
 	__atomic_store_n(&l->cancel, agent_stopping(l->w), __ATOMIC_RELAXED);
-	if (box) {
+	if (box && !l->j.desired) {
+		/* The first: there are no texts but its own. */
+		struct desired_lease *first = arena_new(&box->arena, struct desired_lease);
+
+		*first = box->d;
+		arena_release(&l->arena);
+		l->arena = box->arena;
+		box->arena = (struct arena){ 0 };
+		l->j.desired = first;
+	} else if (box) {
 		copy = l->j;
 		desired_merge(l->j.desired, &box->d, &fresh, &merged);
 		copy.desired = &merged;
