@@ -179,8 +179,14 @@ int db_insert(struct db_conn *c, const struct type *t, const char *table, const 
 int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 		   const void *values, size_t count, struct err *err) must_check;
 /* UPDATE all columns but FIELD_FIXED of the row whose `key` column equals the value's, else
- * ERR_NOT_FOUND. */
+ * ERR_NOT_FOUND.  A type that has but some of the table's columns leaves the others as they are,
+ * which costs less where the others stand in indexes. */
 int db_update(struct db_conn *c, const struct type *t, const char *table, const char *key,
 	      const void *value, struct err *err) must_check;
+/* The same as a batch; *ret_changed as of db_exec_batch: whether all were there is for the caller
+ * to see. */
+int db_update_many(struct db_conn *c, const struct type *t, const char *table, const char *key,
+		   const void *values, size_t count, int64_t *ret_changed,
+		   struct err *err) must_check;
 
 #endif

@@ -221,6 +221,16 @@ static void values_finish(const struct columns *columns, const struct strbuf *js
 	}
 }
 
+static void rows_fill(struct db_conn *c, const struct columns *columns, const void *rows, size_t size,
+		      size_t count, struct db_value *values)
+{
+	strbuf_reset(&c->json);
+	for (size_t i = 0; i < count; i++)
+		values_fill(columns, (const char *)rows + i * size, &c->json,
+			    values + i * columns->count);
+	values_finish(columns, &c->json, values, count);
+}
+
 /* ---- values to struct -------------------------------------------------------------------- */
 
 static int value_kind_fail(const struct field *f, const char *table, struct err *err)
@@ -254,6 +264,12 @@ static int json_read(const struct field *f, struct db_value v, const char *table
 	return err_wrap(err, "%s.%s", table, f->name);
 }
 
+/* As field_write writes it, and as most lists and maps are. */
+static bool is_empty_json(const struct field *f, struct db_value v)
+{
+	return v.len == 2 && !memcmp(v.ptr, f->kind == KIND_LIST ? "[]" : "{}", 2);
+}
+
 /* `at` is zeroed. */
 static int value_read(const struct field *f, struct db_value v, const char *table,
 		      struct arena *arena, void *at, struct err *err)
@@ -283,9 +299,9 @@ static int value_read(const struct field *f, struct db_value v, const char *tabl
 		if (is_int)
 			return value_kind_fail(f, table, err);
 		return absent ? 0 : enum_read(f, v, table, at, err);
-	case KIND_OBJECT:
 	case KIND_LIST:
-	case KIND_MAP:
+	case KIND_MAP: absent = absent || is_empty_json(f, v); /* fall through */
+	case KIND_OBJECT:
 		if (is_int)
 			return value_kind_fail(f, table, err);
 		return absent ? 0 : json_read(f, v, table, arena, at, err);
@@ -306,7 +322,7 @@ static int row_read(const struct row_plan *p, struct db_rows *rows, const char *
 	return 0;
 }
 
-/* ---- the four statements ----------------------------------------------------------------- */
+/* ---- the statements ----------------------------------------------------------------- */
 
 static const char *sql_join(struct db_conn *c, const char *a, const char *b, const char *d,
 			    const char *e)
@@ -603,11 +619,7 @@ int db_insert_many(struct db_conn *c, const struct type *t, const char *table,
 
 	for (size_t at = 0; at < count; at += chunk) {
 		size_t n = MIN(chunk, count - at);
-		strbuf_reset(&c->json);
-		for (size_t i = 0; i < n; i++)
-			values_fill(columns, (const char *)values + (at + i) * t->size, &c->json,
-				    values_of + i * columns->count);
-		values_finish(columns, &c->json, values_of, n);
+		rows_fill(c, columns, (const char *)values + at * t->size, t->size, n, values_of);
 		if (db_exec_batch(c, sql, values_of, columns->count, n, NULL, err))
 			return -1;
 	}
@@ -622,12 +634,23 @@ int db_update(struct db_conn *c, const struct type *t, const char *table, const 
 	struct db_value values[DB_COLUMNS_MAX];
 	int64_t changed;
 
-	strbuf_reset(&c->json);
-	values_fill(&u->columns, value, &c->json, values);
-	values_finish(&u->columns, &c->json, values, 1);
+	rows_fill(c, &u->columns, value, t->size, 1, values);
 	if (db_exec(c, sql, (struct db_args){ values, u->columns.count }, &changed, err))
 		return -1;
 	if (!changed)
 		return err_set(err, ERR_NOT_FOUND, "no %s with this %s", table, key);
 	return 0;
+}
+
+/* One batch, however many: only so does *ret_changed stand for all of them in a pipeline. */
+int db_update_many(struct db_conn *c, const struct type *t, const char *table, const char *key,
+		   const void *values, size_t count, int64_t *ret_changed, struct err *err)
+{
+	const struct row_update *u = plan_update(plan_get(c->db, t), key);
+	const char *sql = sql_join(c, "UPDATE ", table, u->tail, "");
+	cleanup_free struct db_value *many =
+		xreallocarray(NULL, MAX(count, (size_t)1) * u->columns.count, sizeof(*many));
+
+	rows_fill(c, &u->columns, values, t->size, count, many);
+	return db_exec_batch(c, sql, many, u->columns.count, count, ret_changed, err);
 }

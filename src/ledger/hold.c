@@ -1,24 +1,62 @@
 /* Holds: money set aside, and what becomes of it. */
 #include "internal.h"
 
-int hold_get(struct db_conn *c, const char *id, struct arena *arena, struct hold *ret,
-	     struct err *err)
+static int by_id(const void *a, const void *b)
 {
-	struct transfer *enders;
-	struct hold h = { 0 };
-	size_t len;
-	bool found;
+	return strcmp(((const struct transfer *)a)->id, ((const struct transfer *)b)->id);
+}
 
-	if (ledger_transfer_find(c, id, arena, &h.transfer, &found, err) < 0)
+static int by_pending_id(const void *a, const void *b)
+{
+	return strcmp(((const struct transfer *)a)->pending_id,
+		      ((const struct transfer *)b)->pending_id);
+}
+
+static int select_sorted(struct db_conn *c, const char *column, const char *const *ids, size_t len,
+			 int (*compare)(const void *, const void *), struct arena *arena,
+			 struct transfer **ret, size_t *ret_len, struct err *err)
+{
+	if (!len) {
+		*ret_len = 0;
+		return 0;
+	}
+	if (db_select_in(c, &transfer_type, "transfers", column, ids, len, arena, (void **)ret,
+			 ret_len, err) < 0)
 		return -1;
-	if (!found || h.transfer.kind != TRANSFER_PENDING)
-		return err_set(err, ERR_NOT_FOUND, "no hold %.40s", id);
-	if (db_select_in(c, &transfer_type, "transfers", "pending_id", &id, 1, arena,
-			 (void **)&enders, &len, err) < 0)
+	if (*ret_len)
+		qsort(*ret, *ret_len, sizeof(**ret), compare);
+	return 0;
+}
+
+int holds_get(struct db_conn *c, const char *const *ids, size_t len, struct arena *arena,
+	      struct hold *ret, struct err *err)
+{
+	const char **given = arena_array(arena, const char *, len);
+	struct transfer *holds, *enders;
+	size_t count = 0, hold_len, ender_len;
+
+	for (size_t i = 0; i < len; i++)
+		if (!str_empty(ids[i]))
+			given[count++] = ids[i];
+	if (select_sorted(c, "id", given, count, by_id, arena, &holds, &hold_len, err) < 0 ||
+	    select_sorted(c, "pending_id", given, count, by_pending_id, arena, &enders,
+			  &ender_len, err) < 0)
 		return -1;
-	h.is_open = !len;
-	h.ended_by = len ? enders[0].kind : TRANSFER_PENDING;
-	*ret = h;
+	for (size_t i = 0; i < len; i++) {
+		const struct transfer key = { .id = ids[i], .pending_id = ids[i] }, *t, *ender;
+
+		ret[i] = (struct hold){ 0 };
+		if (str_empty(ids[i]))
+			continue;
+		t = hold_len ? bsearch(&key, holds, hold_len, sizeof(key), by_id) : NULL;
+		if (!t || t->kind != TRANSFER_PENDING)
+			return err_set(err, ERR_NOT_FOUND, "no hold %.40s", ids[i]);
+		ender = ender_len ? bsearch(&key, enders, ender_len, sizeof(key), by_pending_id)
+				  : NULL;
+		ret[i].transfer = *t;
+		ret[i].is_open = !ender;
+		ret[i].ended_by = ender ? ender->kind : TRANSFER_PENDING;
+	}
 	return 0;
 }
 
@@ -65,33 +103,6 @@ struct holding {
 	size_t replaced_len;
 };
 
-static int by_id(const void *a, const void *b)
-{
-	return strcmp(((const struct transfer *)a)->id, ((const struct transfer *)b)->id);
-}
-
-static int by_pending_id(const void *a, const void *b)
-{
-	return strcmp(((const struct transfer *)a)->pending_id,
-		      ((const struct transfer *)b)->pending_id);
-}
-
-static int select_sorted(struct holding *h, const char *column, const char *const *ids,
-			 size_t len, int (*compare)(const void *, const void *),
-			 struct transfer **ret, size_t *ret_len, struct err *err)
-{
-	if (!len) {
-		*ret_len = 0;
-		return 0;
-	}
-	if (db_select_in(h->c, &transfer_type, "transfers", column, ids, len, h->arena,
-			 (void **)ret, ret_len, err) < 0)
-		return -1;
-	if (*ret_len)
-		qsort(*ret, *ret_len, sizeof(**ret), compare);
-	return 0;
-}
-
 static int find_made_before(struct holding *h, struct err *err)
 {
 	const char **ids = arena_array(h->arena, const char *, h->len);
@@ -105,7 +116,7 @@ static int find_made_before(struct holding *h, struct err *err)
 		ledger_id("hold", r->subject, r->number, r->ret_hold);
 		ids[i] = r->ret_hold;
 	}
-	if (select_sorted(h, "id", ids, h->len, by_id, &there, &len, err) < 0)
+	if (select_sorted(h->c, "id", ids, h->len, by_id, h->arena, &there, &len, err) < 0)
 		return -1;
 	for (size_t i = 0; i < h->len && len; i++) {
 		const struct transfer key = { .id = ids[i] },
@@ -125,33 +136,21 @@ static int find_made_before(struct holding *h, struct err *err)
 static int find_replaced(struct holding *h, struct err *err)
 {
 	const char **ids = arena_array(h->arena, const char *, h->len);
-	struct transfer *holds, *enders;
-	size_t count = 0, hold_len, ender_len;
+	struct hold *holds = arena_array(h->arena, struct hold, h->len);
 
 	h->old = arena_array(h->arena, struct transfer *, h->len);
 	for (size_t i = 0; i < h->len; i++)
-		if (!h->done[i] && h->requests[i].replaces)
-			ids[count++] = h->requests[i].replaces;
-	if (select_sorted(h, "id", ids, count, by_id, &holds, &hold_len, err) < 0 ||
-	    select_sorted(h, "pending_id", ids, count, by_pending_id, &enders,
-			  &ender_len, err) < 0)
+		if (!h->done[i])
+			ids[i] = h->requests[i].replaces;
+	if (holds_get(h->c, ids, h->len, h->arena, holds, err) < 0)
 		return -1;
 	for (size_t i = 0; i < h->len; i++) {
-		const char *id = h->done[i] ? NULL : h->requests[i].replaces;
-		const struct transfer key = { .id = id, .pending_id = id }, *ender;
-
-		if (!id)
+		if (!holds[i].transfer.id)
 			continue;
-		h->old[i] =
-			hold_len ? bsearch(&key, holds, hold_len, sizeof(key), by_id) : NULL;
-		if (!h->old[i] || h->old[i]->kind != TRANSFER_PENDING)
-			return err_set(err, ERR_NOT_FOUND, "no hold %.40s", id);
-		ender = ender_len ? bsearch(&key, enders, ender_len, sizeof(key), by_pending_id)
-				  : NULL;
-		if (ender && ender->kind == TRANSFER_POST)
-			return refuse_spent(id, err);
-		if (ender)
-			h->old[i] = NULL;
+		if (holds[i].is_open)
+			h->old[i] = &holds[i].transfer;
+		else if (holds[i].ended_by == TRANSFER_POST)
+			return refuse_spent(ids[i], err);
 	}
 	return 0;
 }
@@ -296,8 +295,10 @@ int ledger_hold_release(struct db_conn *c, const char *hold_id, const char *why,
 	struct transfer release;
 	struct hold h;
 
-	if (hold_get(c, hold_id, &arena, &h, err) < 0)
+	if (holds_get(c, &hold_id, 1, &arena, &h, err) < 0)
 		return -1;
+	if (!h.transfer.id)
+		return err_set(err, ERR_NOT_FOUND, "no hold is named");
 	if (!h.is_open)
 		return h.ended_by == TRANSFER_POST ? refuse_spent(hold_id, err) : 0;
 	release = release_of(&h.transfer, why, &arena);

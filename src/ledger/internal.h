@@ -31,8 +31,9 @@ struct hold {
 	bool is_open;
 	int ended_by; /* enum transfer_kind, if not open */
 };
-int hold_get(struct db_conn *c, const char *id, struct arena *arena, struct hold *ret,
-	     struct err *err) must_check;
+/* Of each id in turn; NULL or empty: none, with transfer.id NULL.  ERR_NOT_FOUND if one is not there. */
+int holds_get(struct db_conn *c, const char *const *ids, size_t len, struct arena *arena,
+	      struct hold *ret, struct err *err) must_check;
 
 /* What a caller within the ledger has read already in the same transaction, so that posting
  * need not read it again. */

@@ -143,6 +143,16 @@ struct settlement {
 int ledger_settle(struct db_conn *c, struct lease *lease, int64_t billable_ms, int64_t hold_ms,
 		  bool last, int64_t now_ms, struct arena *arena, struct settlement *ret,
 		  struct err *err) must_check;
+/* The same for many different leases in a handful of statements, as if each were settled after the
+ * other; all or none. */
+struct settle_request {
+	struct lease *lease;
+	int64_t billable_ms, hold_ms;
+	bool last;
+	struct settlement ret;
+};
+int ledger_settle_many(struct db_conn *c, struct settle_request *requests, size_t len,
+		       int64_t now_ms, struct arena *arena, struct err *err) must_check;
 
 /* ---- audit ---- */
 

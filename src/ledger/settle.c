@@ -1,41 +1,63 @@
-/* Settling a lease: what it owes follows from its total delivered time, what it is charged is
+/* Settling leases: what one owes follows from its total delivered time, what it is charged is
  * the difference to what it was charged before. */
 #include "internal.h"
 
 struct settling {
-	struct db_conn *c;
 	struct arena *arena;
 	struct lease *lease;
+	const struct settle_request *request;
 	int64_t now_ms;
 	struct account customer, escrow, provider, network;
 	struct hold hold;  /* is_open false: none */
-	int64_t free;	   /* what the customer has beside the hold */
+	int64_t *free;	   /* what the customer has beside the holds, after those settled before this one */
 	int64_t billed_ms; /* up to where it is paid */
 	int64_t charge, fee, missing;
+	int64_t wanted, held; /* of the hold that it is to have from now on */
+	const char *hold_id;
 	struct transfer transfers[5];
 	size_t len;
 };
 
-static int load(struct settling *s, struct err *err)
+static int accounts_load(struct db_conn *c, struct settling *all, size_t len, int64_t now_ms,
+			 struct arena *arena, struct err *err)
 {
-	const struct account_spec specs[4] = {
-		{ ACCOUNT_CUSTOMER, s->lease->org_id, NULL },
-		{ ACCOUNT_ESCROW, s->lease->org_id, s->lease->id },
-		{ ACCOUNT_PROVIDER, s->lease->provider_org_id, NULL },
-		{ ACCOUNT_FEE, NULL, NULL },
-	};
-	struct account accounts[4];
+	enum { EACH = 4 };
+	struct account_spec *specs = arena_array(arena, struct account_spec, EACH * len);
+	struct account *accounts = arena_array(arena, struct account, EACH * len);
 
-	if (accounts_ensure(s->c, specs, 4, s->now_ms, s->arena, accounts, NULL, err) < 0)
+	for (size_t i = 0; i < len; i++) {
+		const struct lease *l = all[i].lease;
+
+		specs[EACH * i] = (struct account_spec){ ACCOUNT_CUSTOMER, l->org_id, NULL };
+		specs[EACH * i + 1] = (struct account_spec){ ACCOUNT_ESCROW, l->org_id, l->id };
+		specs[EACH * i + 2] =
+			(struct account_spec){ ACCOUNT_PROVIDER, l->provider_org_id, NULL };
+		specs[EACH * i + 3] = (struct account_spec){ ACCOUNT_FEE, NULL, NULL };
+	}
+	if (accounts_ensure(c, specs, EACH * len, now_ms, arena, accounts, NULL, err) < 0)
 		return -1;
-	s->customer = accounts[0];
-	s->escrow = accounts[1];
-	s->provider = accounts[2];
-	s->network = accounts[3];
-	s->free = account_available(&s->customer);
-	return str_empty(s->lease->hold_id)
-		       ? 0
-		       : hold_get(s->c, s->lease->hold_id, s->arena, &s->hold, err);
+	for (size_t i = 0; i < len; i++) {
+		all[i].customer = accounts[EACH * i];
+		all[i].escrow = accounts[EACH * i + 1];
+		all[i].provider = accounts[EACH * i + 2];
+		all[i].network = accounts[EACH * i + 3];
+	}
+	return 0;
+}
+
+static int holds_load(struct db_conn *c, struct settling *all, size_t len, struct arena *arena,
+		      struct err *err)
+{
+	const char **ids = arena_array(arena, const char *, len);
+	struct hold *holds = arena_array(arena, struct hold, len);
+
+	for (size_t i = 0; i < len; i++)
+		ids[i] = all[i].lease->hold_id;
+	if (holds_get(c, ids, len, arena, holds, err) < 0)
+		return -1;
+	for (size_t i = 0; i < len; i++)
+		all[i].hold = holds[i];
+	return 0;
 }
 
 static int64_t held(const struct settling *s)
@@ -48,7 +70,7 @@ static int64_t held(const struct settling *s)
 static void charge(struct settling *s, int64_t billable_ms)
 {
 	const struct lease *l = s->lease;
-	int64_t there = held(s) + MAX(s->free, INT64_C(0)), due;
+	int64_t there = held(s) + MAX(*s->free, INT64_C(0)), due;
 
 	s->billed_ms = MAX(billable_ms, l->billed_ms);
 	due = owed_uusd(l->rate_uusd_h, s->billed_ms) - l->billed_uusd;
@@ -137,51 +159,126 @@ static void plan_hold(struct settling *s, int64_t amount)
 	t->id = arena_strdup(s->arena, id);
 }
 
-static int post(struct settling *s, struct err *err)
+/* At least the smallest unit: it buys a long time at such a rate. */
+static int64_t wanted(const struct settling *s)
 {
-	const struct account accounts[] = { s->customer, s->escrow, s->provider, s->network };
-	const struct known known = { .accounts = accounts,
-				     .account_count = ARRAY_LEN(accounts),
-				     .holds = &s->hold.transfer,
-				     .hold_count = s->hold.is_open };
+	const struct settle_request *r = s->request;
 
-	return post_known(s->c, s->transfers, s->len, &known, s->now_ms, err);
+	if (r->last || !s->lease->rate_uusd_h)
+		return 0;
+	return MIN(MAX(owed_uusd(s->lease->rate_uusd_h, r->hold_ms), INT64_C(1)), LEDGER_AMOUNT_MAX);
+}
+
+static void plan(struct settling *s)
+{
+	s->wanted = wanted(s);
+	charge(s, s->request->billable_ms);
+	if (!s->charge && s->hold.is_open && held(s) >= s->wanted && !s->request->last) {
+		s->held = held(s);
+		s->hold_id = s->lease->hold_id;
+		return;
+	}
+	s->held = MIN(s->wanted, held(s) + MAX(*s->free, INT64_C(0)) - s->charge);
+	plan_charge(s);
+	if (s->hold.is_open && !MIN(s->charge, held(s)))
+		plan_void(s);
+	plan_hold(s, s->held);
+	s->hold_id = s->held > 0 ? s->transfers[s->len - 1].id : NULL;
+	*s->free += held(s) - s->charge - s->held;
+}
+
+/* In their order: what one takes of a customer's money is not there for the next. */
+static void plan_all(struct settling *all, size_t len, struct arena *arena)
+{
+	struct map *customers = map_new(); /* by account, what is free there */
+
+	for (size_t i = 0; i < len; i++) {
+		struct settling *s = &all[i];
+
+		s->free = map_find(customers, s->customer.id);
+		if (!s->free) {
+			s->free = arena_new(arena, int64_t);
+			*s->free = account_available(&s->customer);
+			map_put(customers, s->customer.id, s->free);
+		}
+		plan(s);
+	}
+	map_free(customers, NULL);
+}
+
+static int post(struct db_conn *c, const struct settling *all, size_t len, int64_t now_ms,
+		struct arena *arena, struct err *err)
+{
+	struct transfer *transfers = arena_array(arena, struct transfer, len * ARRAY_LEN(all->transfers)),
+			*holds = arena_array(arena, struct transfer, len);
+	struct account *accounts = arena_array(arena, struct account, 4 * len);
+	struct known known = { .accounts = accounts, .account_count = 4 * len, .holds = holds };
+	size_t count = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		const struct settling *s = &all[i];
+
+		accounts[4 * i] = s->customer;
+		accounts[4 * i + 1] = s->escrow;
+		accounts[4 * i + 2] = s->provider;
+		accounts[4 * i + 3] = s->network;
+		if (s->hold.is_open)
+			holds[known.hold_count++] = s->hold.transfer;
+		memcpy(transfers + count, s->transfers, s->len * sizeof(*transfers));
+		count += s->len;
+	}
+	return post_known(c, transfers, count, &known, now_ms, err);
+}
+
+static void take(const struct settling *s, struct settle_request *r)
+{
+	struct lease *l = r->lease;
+
+	l->billed_ms = s->billed_ms;
+	l->billed_uusd += s->charge;
+	l->fee_uusd += s->fee;
+	l->hold_id = s->hold_id;
+	l->settled_at_ms = s->now_ms;
+	r->ret = (struct settlement){ .charged_uusd = s->charge,
+				      .fee_uusd = s->fee,
+				      .held_uusd = s->held,
+				      .is_short = s->missing > 0 || s->held < s->wanted };
+}
+
+int ledger_settle_many(struct db_conn *c, struct settle_request *requests, size_t len,
+		       int64_t now_ms, struct arena *arena, struct err *err)
+{
+	struct settling *all = arena_array(arena, struct settling, len);
+
+	if (!len)
+		return 0;
+	for (size_t i = 0; i < len; i++) {
+		all[i].arena = arena;
+		all[i].request = &requests[i];
+		all[i].lease = requests[i].lease;
+		all[i].now_ms = now_ms;
+	}
+	if (accounts_load(c, all, len, now_ms, arena, err) < 0 ||
+	    holds_load(c, all, len, arena, err) < 0)
+		return -1;
+	plan_all(all, len, arena);
+	if (post(c, all, len, now_ms, arena, err) < 0)
+		return err_wrap(err, len > 1 ? "lease %s or another" : "lease %s", all[0].lease->id);
+	for (size_t i = 0; i < len; i++)
+		take(&all[i], &requests[i]);
+	return 0;
 }
 
 int ledger_settle(struct db_conn *c, struct lease *lease, int64_t billable_ms, int64_t hold_ms,
 		  bool last, int64_t now_ms, struct arena *arena, struct settlement *ret,
 		  struct err *err)
 {
-	struct settling s = { .c = c, .arena = arena, .lease = lease, .now_ms = now_ms };
-	int64_t wanted = 0, hold;
-	const char *hold_id;
+	struct settle_request r = {
+		.lease = lease, .billable_ms = billable_ms, .hold_ms = hold_ms, .last = last
+	};
 
-	if (load(&s, err) < 0)
+	if (ledger_settle_many(c, &r, 1, now_ms, arena, err) < 0)
 		return -1;
-	if (!last && lease->rate_uusd_h) /* at least the smallest unit: it buys a long time at such a rate */
-		wanted = MIN(MAX(owed_uusd(lease->rate_uusd_h, hold_ms), INT64_C(1)), LEDGER_AMOUNT_MAX);
-	charge(&s, billable_ms);
-	if (!s.charge && s.hold.is_open && held(&s) >= wanted && !last) {
-		hold = held(&s);
-		hold_id = lease->hold_id;
-	} else {
-		hold = MIN(wanted, held(&s) + MAX(s.free, INT64_C(0)) - s.charge);
-		plan_charge(&s);
-		if (s.hold.is_open && !MIN(s.charge, held(&s)))
-			plan_void(&s);
-		plan_hold(&s, hold);
-		hold_id = hold > 0 ? s.transfers[s.len - 1].id : NULL;
-		if (post(&s, err) < 0)
-			return err_wrap(err, "lease %s", lease->id);
-	}
-	lease->billed_ms = s.billed_ms;
-	lease->billed_uusd += s.charge;
-	lease->fee_uusd += s.fee;
-	lease->hold_id = hold_id;
-	lease->settled_at_ms = now_ms;
-	*ret = (struct settlement){ .charged_uusd = s.charge,
-				    .fee_uusd = s.fee,
-				    .held_uusd = hold,
-				    .is_short = s.missing > 0 || hold < wanted };
+	*ret = r.ret;
 	return 0;
 }

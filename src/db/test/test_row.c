@@ -60,6 +60,7 @@ static const char tables[] =
 
 #define ID1   "th_01jdq3k5v8e4r9t0m2n6p7a1bc"
 #define ID2   "th_01jdq3k5v8e4r9t0m2n6p7a1bd"
+#define ID3   "th_01jdq3k5v8e4r9t0m2n6p7a1be"
 #define OWNER "ow_01jdq3k5v8e4r9t0m2n6p7a1bc"
 
 static const struct port main_port = { .number = 80, .secret = "s3cret" };
@@ -251,6 +252,33 @@ static void fixed_columns(void **state)
 	assert_full(&after);
 	one.id = ID2;
 	assert_fails(db_tx(s->conn, update_counted, &one, &err), ERR_NOT_FOUND);
+}
+
+static int update_counts(struct db_conn *c, void *arg, struct err *err)
+{
+	static const struct counted three[] = { { .id = ID1, .count = 1 },
+						{ .id = ID2, .count = 2 },
+						{ .id = ID3, .count = 3 } };
+
+	return db_update_many(c, &counted_type, "thing", "id", three, ARRAY_LEN(three), arg, err);
+}
+
+/* Those that are not there are missing in the count. */
+static void update_many(void **state)
+{
+	struct test_store *s = test_store_get(state);
+	struct thing two[] = { full, full };
+	int64_t changed;
+	struct err err;
+
+	two[1].id = ID3;
+	test_store_run(s, tables);
+	assert_ok(db_tx(s->conn, insert, &two[0], &err));
+	assert_ok(db_tx(s->conn, insert, &two[1], &err));
+	assert_ok(db_tx(s->conn, update_counts, &changed, &err));
+	assert_int_equal(changed, 2);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing WHERE id = '" ID1 "' AND count = 1"), 1);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM thing WHERE id = '" ID3 "' AND count = 3"), 1);
 }
 
 struct many {
@@ -459,6 +487,7 @@ int main(void)
 		TEST_BOTH(all_kinds),
 		TEST_BOTH(get_and_update),
 		TEST_BOTH(fixed_columns),
+		TEST_BOTH(update_many),
 		TEST_BOTH(many_at_once),
 		TEST_BOTH(by_many_keys),
 		TEST_BOTH(by_keys_in_transaction),

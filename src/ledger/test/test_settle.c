@@ -262,6 +262,71 @@ static void test_fault_sweep(void **state)
 	assert_audit_clean(s);
 }
 
+struct several {
+	struct lease leases[3];
+	int64_t billable_ms[3];
+	struct settle_request requests[3];
+	struct arena *arena;
+};
+
+static int store_settled(struct db_conn *c, const struct lease *l, struct err *err)
+{
+	return db_exec(c,
+		       "UPDATE leases SET billed_ms = $2, billed_uusd = $3, fee_uusd = $4, "
+		       "hold_id = $5, state = 'ended' WHERE id = $1",
+		       DB_ARGS(DB_TEXT(l->id), DB_INT(l->billed_ms), DB_INT(l->billed_uusd),
+			       DB_INT(l->fee_uusd), DB_TEXT(l->hold_id)),
+		       NULL, err);
+}
+
+static int settle_together(struct db_conn *c, void *arg, struct err *err)
+{
+	struct several *x = arg;
+
+	for (size_t i = 0; i < 3; i++)
+		x->requests[i] = (struct settle_request){ .lease = &x->leases[i],
+							  .billable_ms = x->billable_ms[i],
+							  .last = true };
+	if (ledger_settle_many(c, x->requests, 3, NOW_MS, x->arena, err) < 0)
+		return -1;
+	for (size_t i = 0; i < 3; i++)
+		if (store_settled(c, &x->leases[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+/* What the first takes beyond its hold is not there for the last; what the second gives back is. */
+static void test_together(void **state)
+{
+	static const char *const ids[] = { LEASE, "le_00000000000000000000000002",
+					   "le_00000000000000000000000003" };
+	struct test_store *s = world(state);
+	cleanup_arena struct arena arena = { 0 };
+	int64_t hold = owed_uusd(RATE, MINUTE_MS), hour = owed_uusd(RATE, HOUR_MS), money = 3 * hold + hour;
+	struct several x = { .billable_ms = { HOUR_MS, 0, HOUR_MS }, .arena = &arena };
+	struct err err;
+
+	fund(s, 1, money);
+	for (size_t i = 0; i < 3; i++) {
+		add_lease(s, ids[i], RATE, FEE_PPM);
+		x.leases[i] = lease_of(NULL);
+		x.leases[i].id = ids[i];
+		DO(s, .fn = call_settle, .lease = &x.leases[i], .hold_ms = MINUTE_MS, .arena = &arena);
+	}
+	assert_account(s, ACCOUNT_CUSTOMER, ORG_A, NULL, money, 3 * hold);
+	assert_ok(db_tx(s->conn, settle_together, &x, &err));
+	assert_int_equal(x.requests[0].ret.charged_uusd, hour);
+	assert_false(x.requests[0].ret.is_short);
+	assert_int_equal(x.requests[1].ret.charged_uusd, 0);
+	assert_true(x.requests[2].ret.is_short);
+	assert_true(x.requests[2].ret.charged_uusd > 2 * hold && x.requests[2].ret.charged_uusd <= 3 * hold);
+	assert_int_equal(x.requests[2].ret.charged_uusd, owed_uusd(RATE, x.leases[2].billed_ms));
+	for (size_t i = 0; i < 3; i++)
+		assert_null(x.leases[i].hold_id);
+	assert_account(s, ACCOUNT_CUSTOMER, ORG_A, NULL, 3 * hold - x.requests[2].ret.charged_uusd, 0);
+	assert_audit_clean(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +334,7 @@ int main(void)
 		TEST_BOTH(test_quiet),	     TEST_BOTH(test_short),
 		TEST_BOTH(test_beyond_hold), TEST_BOTH(test_free_and_all_fee),
 		TEST_BOTH(test_lost_hold),   TEST_BOTH(test_fault_sweep),
+		TEST_BOTH(test_together),
 	};
 
 	return test_stores_run("ledger-settle", tests, ARRAY_LEN(tests));

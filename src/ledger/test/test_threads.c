@@ -44,7 +44,7 @@ static int spend(struct db_conn *c, struct step *x, struct err *err)
 	char post[ID_SIZE], pay[ID_SIZE];
 
 	x->ret_spent = 0;
-	if (hold_get(c, x->hold, &arena, &h, err) < 0)
+	if (holds_get(c, (const char *const[]){ x->hold }, 1, &arena, &h, err) < 0)
 		return err->code == ERR_NOT_FOUND ? (err_clear(err), 0) : -1;
 	if (!h.is_open || (h.transfer.expires_ms && h.transfer.expires_ms <= x->now_ms))
 		return 0;
