@@ -185,7 +185,7 @@ struct event_item { const char *org_id, *actor, *subject, *kind, *reason, *text;
 int events_append(struct control *c, struct db_conn *conn, const struct event_item *items, size_t len, struct err *err) must_check;
 const char *caller_actor(const struct caller *caller); /* "us_…", "ak_…", "wk_…", "operator", "anybody" */
 
-/* ---- leases (lease.c): the only place that stores a lease ------------------------------------------------ */
+/* ---- leases (lease.c, transition.c): the only place that stores a lease ---------------------------------- */
 
 int lease_load(struct db_conn *conn, const char *id, struct arena *a, struct lease *ret, struct err *err) must_check;
 /* lease_apply, then everything that follows from it, inside the running transaction: stores the lease, counts up the
@@ -194,6 +194,23 @@ int lease_load(struct db_conn *conn, const char *id, struct arena *a, struct lea
  * Updates *lease.  ERR_CONFLICT as lease_apply. */
 int lease_transition(struct control *c, struct db_conn *conn, struct lease *lease, const struct lease_event *event,
 		     const char *actor, struct arena *a, struct err *err) must_check;
+/* The same for leases of one worker that lease_apply has moved, all at once. */
+struct lease_move {
+	struct lease *lease;           /* as it is to be stored */
+	unsigned effects;              /* 0: only what is metered has moved (lease_metering_type) */
+	const struct lease *before;    /* or NULL: what stands if it cannot be settled, with the others stored all the same */
+	const struct receipt *receipt; /* the newest, or NULL */
+	struct err refused;            /* set: why *before stands */
+	bool again;                    /* set: its replica waits for another attempt */
+};
+struct lease_moves {
+	struct lease_move **items;     /* each lease once */
+	size_t len;
+	struct worker *worker;         /* as worker_standing_load reads it; its numbers follow.  Unused without effects */
+	bool worker_seen;              /* that it was is stored in any case */
+	const char *actor;
+};
+int lease_moves_store(struct control *c, struct db_conn *conn, const struct lease_moves *m, struct arena *a, struct err *err) must_check;
 /* Stores metering changes only. */
 int lease_store(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
 /* New leases for replicas on workers, all or none: claims capacity and devices, moves the holds, inserts, announces.
@@ -204,11 +221,26 @@ int leases_reserve(struct control *c, struct db_conn *conn, const struct lease_p
 /* Delivered time that so much money, all that was billed included, pays for. */
 int64_t lease_funded_by(const struct lease *l, int64_t money_uusd);
 /* Settles what is billable now; pauses or renews as the money allows (metering.c calls it on its timer). */
-int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, int64_t now_ms, bool last, struct arena *a, struct err *err) must_check;
+int lease_settle(struct control *c, struct db_conn *conn, struct lease *lease, int64_t now_ms, struct arena *a, struct err *err) must_check;
+/* And those that have ended, for good. */
+int leases_settle_last(struct control *c, struct db_conn *conn, struct lease *const *leases, size_t len, int64_t now_ms, struct arena *a, struct err *err) must_check;
 /* Tells the worker again (more is funded, say) without a change of state, and stores the lease. */
 int lease_desired_push(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
 /* The lease as its worker is to have it, with secrets. */
 int lease_desired_fill(struct control *c, struct db_conn *conn, const struct lease *lease, struct arena *a, struct desired_lease *ret, struct err *err) must_check;
+
+/* ---- receipts (api/receipts.c) ---------------------------------------------------------------------------- */
+
+#define LEASE_MISSING "there is no lease %s"
+/* Something that a worker should not have said, kept; lease_id may be NULL. */
+int evidence_add(struct control *c, struct db_conn *conn, const char *worker_id, const char *lease_id, const char *kind,
+		 const char *text, const char *payload, struct err *err) must_check;
+/* A receipt's content; one that is not the worker's, or makes no sense, is evidence.  -1 only if the store fails. */
+int receipt_read(struct control *c, struct db_conn *conn, const struct worker *w, const struct signed_usage *r, struct arena *a,
+		 struct usage *ret, bool *ret_good, struct err *err) must_check;
+/* It against its lease (NULL: there is none): taken into it, with *ret the row to be kept, or a repeat, or evidence. */
+int receipt_take(struct control *c, struct db_conn *conn, const struct worker *w, const struct signed_usage *r,
+		 const struct usage *u, struct lease *lease, struct arena *a, const struct receipt **ret, struct err *err) must_check;
 
 /* ---- workloads (workload.c) ------------------------------------------------------------------------------- */
 
@@ -245,6 +277,8 @@ int log_place_parse(const char *text, int64_t *ret_generation, int64_t *ret_offs
 /* ---- workers (api/join.c) ----------------------------------------------------------------------------------- */
 
 int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
+/* The same of worker_standing_type's columns only. */
+int worker_standing_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err) must_check;
 int worker_inventory_take(struct control *c, struct worker *w, const struct inventory *inv, struct err *err) must_check;
 int worker_devices_store(struct db_conn *conn, const char *worker_id, const struct inventory *inv, struct err *err) must_check;
 

@@ -24,7 +24,7 @@ static int running_settle(struct control *c, struct db_conn *conn, struct lease 
 	int64_t told = l->funded_ms;
 	struct lease_event pause = { .kind = LEASE_EVENT_PAUSE, .reason = REASON_OUT_OF_FUNDS };
 
-	if (lease_settle(c, conn, l, now_ms, false, a, err) < 0)
+	if (lease_settle(c, conn, l, now_ms, a, err) < 0)
 		return -1;
 	if (is_exhausted(l) && l->desired == DESIRE_RUN)
 		return lease_transition(c, conn, l, &pause, "metering", a, err);
@@ -43,7 +43,7 @@ static int paused_settle(struct control *c, struct db_conn *conn, struct lease *
 
 	int64_t told = l->funded_ms;
 
-	if (lease_settle(c, conn, l, now_ms, false, a, err) < 0)
+	if (lease_settle(c, conn, l, now_ms, a, err) < 0)
 		return -1;
 	if (l->funded_ms >= meter_billable_ms(l) + MIN(RESUME_MS, c->config.hold_ms / 2)) {
 		if (l->desired != DESIRE_RUN)

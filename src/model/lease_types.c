@@ -103,6 +103,22 @@ static const struct field lease_fields[] = {
 };
 TYPE(lease, lease, "One replica on one worker at one frozen price.");
 
+static const struct field lease_metering_fields[] = {
+	FIELD_ID(struct lease, id, "le", COLUMN_SET, "The lease."),
+	FIELD_TIME(struct lease, observed_at_ms, COLUMN, "When the server last saw it."),
+	FIELD_INT(struct lease, observed_ms, 0, COUNT_MAX, 0, COLUMN,
+		  "Milliseconds that it may have run by what the server saw."),
+	FIELD_INT(struct lease, claimed_ms, 0, COUNT_MAX, 0, COLUMN,
+		  "Milliseconds that it ran by the newest receipt."),
+	FIELD_INT(struct lease, claimed_seq, 0, COUNT_MAX, 0, COLUMN,
+		  "Number of the newest receipt."),
+	FIELD_BOOL(struct lease, claimed_final, COLUMN, "That receipt is the last."),
+	FIELD_TIME(struct lease, deadline_ms, COLUMN,
+		   "When the server will act if nothing is heard until then."),
+	FIELD_TIME(struct lease, updated_ms, COLUMN, "When this record last changed."),
+};
+TYPE(lease_metering, lease, "What is metered of a lease.");
+
 static const struct field lease_page_fields[] = {
 	FIELD_LIST(struct lease_page, items, &lease_type, 10000, FIELD_OUT,
 		   "The leases, newest first."),

@@ -122,6 +122,8 @@ struct worker {
 	bool simulated;
 };
 extern const struct type worker_type;
+/* Rows of it: how the worker stands, without what it offers. */
+extern const struct type worker_standing_type;
 
 /* Observed reliability in ppm: uptime over 30 days times the share of leases that the worker did not fail, with a prior
  * of 3 good outcomes of 5, so that a newcomer stands at 60% and earns the rest. */
@@ -246,6 +248,8 @@ struct workload {
 struct workload_query { int state /* -1: any */; const char *name, *array; bool all; int64_t limit; const char *cursor; };
 struct workload_page { LIST(struct workload) items; const char *next; };
 extern const struct type workload_type, workload_query_type, workload_page_type;
+/* Rows of it: what moves with its lease. */
+extern const struct type workload_progress_type;
 
 enum replica_state { REPLICA_PENDING, REPLICA_LEASED, REPLICA_ENDED };
 extern const char *const replica_state_names[];
@@ -352,6 +356,8 @@ struct lease {
 	int64_t updated_ms;
 };
 extern const struct type lease_type;
+/* Rows of it: what an event without effects may have moved, and a receipt. */
+extern const struct type lease_metering_type;
 
 enum lease_event_kind {
 	/* from the worker's observations */

@@ -163,6 +163,40 @@ static const struct field worker_fields[] = {
 };
 TYPE(worker, worker, "A provider's machine.");
 
+static const struct field worker_standing_fields[] = {
+	FIELD_ID(struct worker, id, "wk", COLUMN_SET | FIELD_FIXED, "The worker."),
+	FIELD_ID(struct worker, org_id, "or", COLUMN_SET | FIELD_FIXED, "The provider that it belongs to."),
+	FIELD_TEXT(struct worker, name, 0, NAME_MAX_BYTES, COLUMN | FIELD_FIXED | FIELD_LINE,
+		   "Its name, for people."),
+	FIELD_TEXT(struct worker, public_key, HEX32_BYTES, HEX32_BYTES, COLUMN | FIELD_FIXED | FIELD_LINE,
+		   "Its ed25519 key, hexadecimal."),
+	FIELD_ENUM(struct worker, state, worker_state_names, WORKER_OFFLINE, COLUMN,
+		   "What the server sees."),
+	FIELD_INT(struct worker, used_cpu_milli, 0, COUNT_MAX, 0, COLUMN,
+		  "CPU that leases hold, in thousandths of a hardware thread."),
+	FIELD_INT(struct worker, used_memory_mib, 0, COUNT_MAX, 0, COLUMN,
+		  "Memory that leases hold, in MiB."),
+	FIELD_INT(struct worker, used_disk_mib, 0, COUNT_MAX, 0, COLUMN,
+		  "Disk that leases hold, in MiB."),
+	FIELD_INT(struct worker, used_gpus, 0, GPUS_MAX, 0, COLUMN, "GPUs that leases hold."),
+	FIELD_TIME(struct worker, seen_ms, COLUMN, "When it was last heard."),
+	FIELD_TIME(struct worker, offline_since_ms, COLUMN,
+		   "Since when it is silent; absent: it is not."),
+	FIELD_TEXT(struct worker, boot_id, 0, 64, COLUMN | FIELD_FIXED | FIELD_LINE,
+		   "Changes each time that its process starts."),
+	FIELD_INT(struct worker, desired_rev, 0, COUNT_MAX, 0, COLUMN,
+		  "Counts the changes to what it is told to run."),
+	FIELD_PPM(struct worker, uptime_ppm, COLUMN | FIELD_FIXED,
+		  "Share of the last 30 days that it was online, in millionths."),
+	FIELD_PPM(struct worker, reliability_ppm, COLUMN,
+		  "Uptime times the share of leases that it did not fail, in millionths."),
+	FIELD_INT(struct worker, leases_ok, 0, COUNT_MAX, 0, COLUMN, "Leases that it served."),
+	FIELD_INT(struct worker, leases_failed, 0, COUNT_MAX, 0, COLUMN,
+		  "Leases that it failed."),
+	FIELD_TIME(struct worker, updated_ms, COLUMN, "When this record last changed."),
+};
+TYPE(worker_standing, worker, "What a heartbeat reads of a worker, and moves.");
+
 static const struct field worker_page_fields[] = {
 	FIELD_LIST(struct worker_page, items, &worker_type, 100000, FIELD_OUT, "The workers."),
 };

@@ -354,6 +354,28 @@ static const struct field workload_fields[] = {
 };
 TYPE(workload, workload, "Something that runs, or ran.");
 
+static const struct field workload_progress_fields[] = {
+	FIELD_ID(struct workload, id, "wl", COLUMN_SET, "The workload."),
+	FIELD_ENUM(struct workload, state, workload_state_names, WORKLOAD_PENDING, COLUMN,
+		   "Where it stands."),
+	FIELD_TEXT(struct workload, reason, 0, 64, COLUMN | FIELD_LINE, "Why, for programs."),
+	FIELD_TEXT(struct workload, reason_text, 0, REASON_TEXT_MAX_BYTES, COLUMN,
+		   "Why, for people."),
+	FIELD_TEXT(
+		struct workload, image_pinned, 0, IMAGE_MAX_BYTES + DIGEST_MAX_BYTES,
+		COLUMN | FIELD_LINE,
+		"The image with its digest, once the first worker has resolved it; retries run "
+		"the same one."),
+	FIELD_INT(struct workload, exit_code, -1, 255, -1, COLUMN,
+		  "Exit status of its container; -1: none."),
+	FIELD_TIME(struct workload, started_ms, COLUMN, "When it first ran."),
+	FIELD_TIME(struct workload, ended_ms, COLUMN, "When it ended."),
+	FIELD_MONEY(struct workload, charged_uusd, COLUMN,
+		    "Charged so far, in millionths of a dollar."),
+	FIELD_TIME(struct workload, updated_ms, COLUMN, "When this record last changed."),
+};
+TYPE(workload_progress, workload, "What a workload's lease moves of it.");
+
 static const struct field workload_query_fields[] = {
 	FIELD_ENUM(struct workload_query, state, workload_state_names, -1, 0,
 		   "In this state; absent: in any."),

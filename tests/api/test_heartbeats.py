@@ -19,6 +19,10 @@ def seen_ms(net: Network, link: Link) -> int:
     return int(net.tesd.store.query(f"SELECT seen_ms FROM workers WHERE id = '{link.worker_id}'")[0][0])
 
 
+def kinds(net: Network, subject: str) -> list[str]:
+    return [event["kind"] for event in net.api.events(subject)]
+
+
 @slow
 def test_a_lease_is_told_at_once(net: Network) -> None:
     link = net.link()
@@ -76,3 +80,62 @@ def test_heard_and_not_heard(net: Network) -> None:
     net.wait_online(link, "offline")
     link.observe()
     net.wait_online(link)
+
+
+def test_one_heartbeat_of_many_leases(net: Network) -> None:
+    """What is wrong with one lease is said of it, and the others are stored all the same."""
+    link = net.link(cpu_threads=16)
+    jobs = [net.api.submit(retries=0) for _ in range(5)]
+    wait_for("all are placed", lambda: all(net.api.leases(job["id"]) for job in jobs))
+    leases = [net.api.lease(job["id"]) for job in jobs]
+
+    def seen(at: int, state: str, **more: object) -> dict[str, object]:
+        return {"lease": leases[at]["id"], "generation": 1, "state": state} | more
+
+    rev = link.observe([seen(at, "running") for at in range(5)], desired_rev=5)["desired_rev"]
+    answer = link.observe(
+        [
+            seen(0, "exited", exit_code=0),
+            seen(1, "exited", exit_code=3),
+            seen(2, "exited", exit_code=0) | {"generation": 2},
+            seen(3, "failed", reason="container_lost"),
+            seen(3, "failed", reason="container_lost"),
+            {"lease": "le_" + "0" * 26, "generation": 1, "state": "running"},
+        ],
+        receipts=[link.receipt(net.api.lease(jobs[at]["id"]) | {"lease": leases[at]["id"]}, 1, 1) for at in (0, 2)],
+        desired_rev=rev,
+    )
+    assert len(answer["problems"]) == 2 and answer["receipts_taken"] == 2, answer
+    assert "placed again" in answer["problems"][0] and "there is no lease" in answer["problems"][1]
+    now = [net.api.lease(job["id"]) for job in jobs]
+    assert [lease["state"] for lease in now] == ["ended", "ended", "running", "ended", "ended"]
+    assert [lease["reason"] for lease in now] == ["completed", "exited_with_error", "ready", "container_lost", "container_lost"]
+    assert [net.api.show(job["id"])["state"] for job in jobs] == ["succeeded", "failed", "running", "failed", "failed"]
+    assert [lease["claimed_ms"] for lease in now] == [1, 0, 1, 0, 0]
+    machine = net.provider.client().get(f"/v1/workers/{link.worker_id}").ok()
+    assert (machine["leases_ok"], machine["leases_failed"]) == (2, 2)
+    assert machine["used_cpu_milli"] == now[2]["resources"]["cpu_milli"]
+    assert answer["desired_rev"] == machine["desired_rev"] == rev + 4
+    assert sorted(lease["desired_rev"] for lease in now)[-4:] == [rev + 1, rev + 2, rev + 3, rev + 4]
+    wait_for("the end is announced", lambda: kinds(net, jobs[4]["id"])[-1:] == ["workload.failed"])
+    for job, lease, end in zip(jobs, leases, ("succeeded", "failed", None, "failed", "failed"), strict=True):
+        told = kinds(net, job["id"])
+        assert told == ["workload.pending", "workload.preparing", "workload.running"] + ([f"workload.{end}"] if end else [])
+        assert kinds(net, lease["id"]) == ["lease.reserved", "lease.running"] + (["lease.ended"] if end else [])
+    link.observe([seen(2, "exited", exit_code=0)], desired_rev=answer["desired_rev"])
+    net.api.wait_end(jobs[2]["id"])
+
+
+def test_a_lease_that_is_listed_twice(net: Network) -> None:
+    """Each of its transitions is announced."""
+    link = net.link()
+    job = net.api.submit(retries=0)
+    wait_for("it is placed", lambda: net.api.leases(job["id"]))
+    lease = net.api.lease(job["id"])
+    seen = {"lease": lease["id"], "generation": 1}
+    states = [{"state": "accepted"}, {"state": "running"}, {"state": "exited", "exit_code": 0}, {"state": "exited", "exit_code": 0}]
+    answer = link.observe([seen | state for state in states], desired_rev=1)
+    assert not answer.get("problems") and answer["desired_rev"] == 2
+    net.api.wait_end(job["id"])
+    wait_for("the end is announced", lambda: kinds(net, job["id"])[-1:] == ["workload.succeeded"])
+    assert kinds(net, lease["id"]) == ["lease.reserved", "lease.preparing", "lease.running", "lease.ended"]

@@ -20,23 +20,38 @@ struct early_event {
 };
 static VEC(struct early_event) early;
 
+static void early_note(struct control *c, const struct event_item *item)
+{
+	struct early_event *e = vec_push(&early);
+
+	e->c = c;
+	snprintf(e->org, sizeof(e->org), "%s", item->org_id);
+	snprintf(e->actor, sizeof(e->actor), "%s", item->actor);
+	snprintf(e->subject, sizeof(e->subject), "%s", item->subject);
+	snprintf(e->kind, sizeof(e->kind), "%s", item->kind);
+	snprintf(e->reason, sizeof(e->reason), "%s", item->reason);
+}
+
 WRAP(int, event_append,
      (struct control * c, struct db_conn *conn, const char *org_id, const char *actor,
       const char *subject, const char *kind, const char *reason, const char *text,
       struct err *err))
 {
-	struct early_event *e;
-
 	if (!is_broken(BREAK_EARLY_ANNOUNCE))
 		return __real_event_append(c, conn, org_id, actor, subject, kind, reason, text,
 					   err);
-	e = vec_push(&early);
-	e->c = c;
-	snprintf(e->org, sizeof(e->org), "%s", org_id);
-	snprintf(e->actor, sizeof(e->actor), "%s", actor);
-	snprintf(e->subject, sizeof(e->subject), "%s", subject);
-	snprintf(e->kind, sizeof(e->kind), "%s", kind);
-	snprintf(e->reason, sizeof(e->reason), "%s", reason);
+	early_note(c, &(struct event_item){ org_id, actor, subject, kind, reason, text });
+	return 0;
+}
+
+WRAP(int, events_append,
+     (struct control * c, struct db_conn *conn, const struct event_item *items, size_t len,
+      struct err *err))
+{
+	if (!is_broken(BREAK_EARLY_ANNOUNCE))
+		return __real_events_append(c, conn, items, len, err);
+	for (size_t i = 0; i < len; i++)
+		early_note(c, &items[i]);
 	return 0;
 }
 
@@ -183,6 +198,18 @@ WRAP(int, ledger_settle,
 	return 0;
 }
 
+WRAP(int, ledger_settle_many,
+     (struct db_conn * c, struct settle_request *requests, size_t len, int64_t now_ms,
+      struct arena *arena, struct err *err))
+{
+	if (__real_ledger_settle_many(c, requests, len, now_ms, arena, err) < 0)
+		return -1;
+	for (size_t i = 0; is_broken(BREAK_BILL_TWICE) && i < len; i++)
+		if (requests[i].ret.charged_uusd > 0)
+			charge_again(c, requests[i].lease, requests[i].ret.charged_uusd, now_ms);
+	return 0;
+}
+
 /* Next to nothing is held, and said to be enough. */
 WRAP(int, ledger_hold,
      (struct db_conn * c, const char *org_id, const char *subject, int64_t number,
@@ -232,7 +259,7 @@ WRAP(int, db_exec,
 	return __real_db_exec(c, sql, args, ret_changed, err);
 }
 
-/* Whole rows of leases: the checkers look at these only. */
+/* Rows of leases by their ids: the checkers look at these only. */
 WRAP(int, db_update,
      (struct db_conn * c, const struct type *t, const char *table, const char *key,
       const void *value, struct err *err))
@@ -243,6 +270,20 @@ WRAP(int, db_update,
 	if (server_write_explained)
 		check_lease_changed(((const struct lease *)value)->id);
 	rc = __real_db_update(c, t, table, key, value, err);
+	server_write_explained = false;
+	return rc;
+}
+
+WRAP(int, db_update_many,
+     (struct db_conn * c, const struct type *t, const char *table, const char *key,
+      const void *values, size_t count, int64_t *ret_changed, struct err *err))
+{
+	int rc;
+
+	server_write_explained = str_eq(table, "leases") && str_eq(key, "id");
+	for (size_t i = 0; i < count && server_write_explained; i++)
+		check_lease_changed(((const struct lease *)values)[i].id);
+	rc = __real_db_update_many(c, t, table, key, values, count, ret_changed, err);
 	server_write_explained = false;
 	return rc;
 }

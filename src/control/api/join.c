@@ -104,11 +104,22 @@ int op_worker_join(struct control *c, struct db_conn *conn, struct call *call, s
 	return 0;
 }
 
-int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err)
+static int worker_row(struct db_conn *conn, const struct type *t, const char *id, struct arena *a, struct worker *ret,
+		      struct err *err)
 {
-	if (db_get(conn, &worker_type, "workers", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, ret, err) < 0)
+	if (db_get(conn, t, "workers", "WHERE id = $1", DB_ARGS(DB_TEXT(id)), a, ret, err) < 0)
 		return err->code == ERR_NOT_FOUND ? (err_clear(err), err_set(err, ERR_NOT_FOUND, "there is no worker %s", id)) : -1;
 	return 0;
+}
+
+int worker_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err)
+{
+	return worker_row(conn, &worker_type, id, a, ret, err);
+}
+
+int worker_standing_load(struct db_conn *conn, const char *id, struct arena *a, struct worker *ret, struct err *err)
+{
+	return worker_row(conn, &worker_standing_type, id, a, ret, err);
 }
 
 static int signature_check(const struct session_request *in, const struct worker *w, struct err *err)
