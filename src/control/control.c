@@ -88,7 +88,7 @@ const struct duty duties[] = {
 	{ "scheduler", 5, scheduler_round },
 	{ "faults", 100, faults_round },
 	{ "metering", 100, metering_round },
-	{ "publisher", 20, publisher_round },
+	{ "publisher", 100, publisher_round },
 	{ "retention", 0, retention_round },
 };
 const size_t duty_count = ARRAY_LEN(duties);

@@ -202,4 +202,4 @@ def test_removed_with_the_workload(net: Network) -> None:
     wait_for("its results are gone", lambda: net.tesd.counts()["results"] == 0)
     bill = net.api.get("/v1/bill").ok()
     assert [line["lease_id"] for line in bill.get("lines", [])] in ([], [job["lease_id"]])
-    assert net.api.events(job["id"])[-1]["kind"] == "workload.removed"
+    wait_for("it is announced", lambda: net.api.events(job["id"])[-1]["kind"] == "workload.removed")
