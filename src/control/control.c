@@ -85,7 +85,7 @@ bool duty_passes_over(struct control *c, const char *duty, const char *id, struc
 }
 
 const struct duty duties[] = {
-	{ "scheduler", 5, scheduler_round },
+	{ "scheduler", 10, scheduler_round },
 	{ "faults", 100, faults_round },
 	{ "metering", 100, metering_round },
 	{ "publisher", 100, publisher_round },

@@ -200,6 +200,7 @@ struct lease_move {
 	unsigned effects;              /* 0: only what is metered has moved (lease_metering_type) */
 	const struct lease *before;    /* or NULL: what stands if it cannot be settled, with the others stored all the same */
 	const struct receipt *receipt; /* the newest, or NULL */
+	bool receipt_replaces;         /* the one that is stored */
 	struct err refused;            /* set: why *before stands */
 	bool again;                    /* set: its replica waits for another attempt */
 };
@@ -211,7 +212,7 @@ struct lease_moves {
 	const char *actor;
 };
 int lease_moves_store(struct control *c, struct db_conn *conn, const struct lease_moves *m, struct arena *a, struct err *err) must_check;
-/* Stores metering changes only. */
+/* Stores the lease, nothing that follows. */
 int lease_store(struct control *c, struct db_conn *conn, struct lease *lease, struct err *err) must_check;
 /* New leases for replicas on workers, all or none: claims capacity and devices, moves the holds, inserts, announces.
  * ERR_CONFLICT if capacity or a device is no longer free or a replica no longer pending, ERR_FUNDS if somebody cannot pay;

@@ -16,8 +16,8 @@ struct moving {
 	struct map *workloads;  /* id -> struct workload, of those that leases move: what workload_progress_type has */
 	struct workload *progress;
 	size_t progress_len;
-	size_t ended; /* replicas that do so */
-	int64_t leases_stored[2] /* whole: true */, replicas_ended; /* as the store counts them */
+	size_t ended, replacing; /* replicas and receipts that do so */
+	int64_t leases_stored[2] /* whole: true */, replicas_ended, replaced; /* as the store counts them */
 };
 
 static const struct lease_move *move_at(const struct moving *x, size_t i)
@@ -36,7 +36,7 @@ static bool ends(const struct lease_move *m)
 static void refuse(struct lease_move *m, const struct err *why)
 {
 	m->refused = *why;
-	m->effects = 0;
+	m->effects = EFFECT_CHANGED;
 	*m->lease = *m->before;
 }
 
@@ -253,23 +253,40 @@ static void workload_follow(struct moving *x, const struct lease_move *m, struct
 
 /* ---- what is written -------------------------------------------------------------------------------------- */
 
-static int receipts_write(struct moving *x, struct err *err)
+/* Cumulative: the newest stands for all before it, so that a long lease keeps one row. */
+static int receipts_replace(struct moving *x, struct err *err)
 {
-	struct db_value *ids = arena_array(x->a, struct db_value, x->m->len);
+	enum { COLUMNS = 7 };
+	struct db_value *values = arena_array(x->a, struct db_value, COLUMNS * x->m->len), *v = values;
+
+	for (size_t i = 0; i < x->m->len; i++) {
+		const struct receipt *r = move_at(x, i)->receipt;
+
+		if (!r || !move_at(x, i)->receipt_replaces)
+			continue;
+		*v++ = DB_TEXT(r->lease_id);
+		*v++ = DB_TEXT(r->payload);
+		*v++ = DB_TEXT(r->signature);
+		*v++ = DB_INT(r->seq);
+		*v++ = DB_INT(r->delivered_ms);
+		*v++ = DB_INT(r->at_ms);
+		*v++ = DB_INT(r->received_ms);
+	}
+	x->replacing = (size_t)(v - values) / COLUMNS;
+	return db_exec_batch(x->conn,
+			     "UPDATE receipts SET payload = $2, signature = $3, seq = $4, delivered_ms = $5, at_ms = $6, received_ms = $7"
+			     " WHERE lease_id = $1",
+			     values, COLUMNS, x->replacing, &x->replaced, err);
+}
+
+static int receipts_insert(struct moving *x, struct err *err)
+{
 	struct receipt *rows = arena_array(x->a, struct receipt, x->m->len);
 	size_t len = 0;
 
-	for (size_t i = 0; i < x->m->len; i++) {
-		if (!move_at(x, i)->receipt)
-			continue;
-		ids[len] = DB_TEXT(move_at(x, i)->lease->id);
-		rows[len++] = *move_at(x, i)->receipt;
-	}
-	/* Cumulative: the newest stands for all before it, so that a long lease keeps one row. */
-	if (len == 0)
-		return 0;
-	if (db_exec_batch(x->conn, "DELETE FROM receipts WHERE lease_id = $1", ids, 1, len, NULL, err) < 0)
-		return -1;
+	for (size_t i = 0; i < x->m->len; i++)
+		if (move_at(x, i)->receipt && !move_at(x, i)->receipt_replaces)
+			rows[len++] = *move_at(x, i)->receipt;
 	return db_insert_many(x->conn, &receipt_type, "receipts", rows, len, err);
 }
 
@@ -288,7 +305,8 @@ static int leases_write(struct moving *x, bool whole, struct err *err)
 		m->lease->updated_ms = x->now_ms;
 		rows[len++] = *m->lease;
 	}
-	return db_update_many(x->conn, whole ? &lease_type : &lease_metering_type, "leases", "id", rows, len, &x->leases_stored[whole], err);
+	return db_update_many(x->conn, whole ? &lease_type : &lease_metering_type, "leases", "id", rows, len,
+			      &x->leases_stored[whole], err);
 }
 
 static int claims_drop(struct moving *x, struct err *err)
@@ -315,7 +333,8 @@ static int worker_write(struct moving *x, struct err *err)
 		return db_update_many(x->conn, &worker_standing_type, "workers", "id", w, 1, NULL, err);
 	if (!x->m->worker_seen)
 		return 0;
-	return db_exec_batch(x->conn, "UPDATE workers SET seen_ms = $2, state = $3, offline_since_ms = $4, updated_ms = $5 WHERE id = $1",
+	return db_exec_batch(x->conn,
+			     "UPDATE workers SET seen_ms = $2, state = $3, offline_since_ms = $4, updated_ms = $5 WHERE id = $1",
 			     DB_ARGS(DB_TEXT(w->id), DB_INT(w->seen_ms), DB_TEXT(worker_state_names[w->state]),
 				     DB_INT(w->offline_since_ms), DB_INT(w->updated_ms)).items, 5, 1, NULL, err);
 }
@@ -374,8 +393,9 @@ static int rows_write(struct db_conn *conn, void *arg, struct err *err)
 	struct moving *x = arg;
 
 	(void)conn;
-	if (receipts_write(x, err) < 0 || claims_drop(x, err) < 0 || leases_write(x, true, err) < 0 || leases_write(x, false, err) < 0 ||
-	    worker_write(x, err) < 0 || replicas_end(x, err) < 0)
+	if (receipts_replace(x, err) < 0 || receipts_insert(x, err) < 0 || claims_drop(x, err) < 0 ||
+	    leases_write(x, true, err) < 0 || leases_write(x, false, err) < 0 || worker_write(x, err) < 0 ||
+	    replicas_end(x, err) < 0)
 		return -1;
 	return announce(x, err);
 }
@@ -384,7 +404,10 @@ static int rows_write(struct db_conn *conn, void *arg, struct err *err)
 static int counts_check(const struct moving *x, struct err *err)
 {
 	if (x->leases_stored[true] + x->leases_stored[false] != (int64_t)x->m->len)
-		return err_set(err, ERR_NOT_FOUND, "lease %s%s is not there", move_at(x, 0)->lease->id, x->m->len > 1 ? " or another" : "");
+		return err_set(err, ERR_NOT_FOUND, "lease %s%s is not there", move_at(x, 0)->lease->id,
+			       x->m->len > 1 ? " or another" : "");
+	if (x->replaced != (int64_t)x->replacing)
+		return err_set(err, ERR_INTERNAL, "a receipt that was taken before is not there");
 	if (x->replicas_ended != (int64_t)x->ended)
 		return err_set(err, ERR_NOT_FOUND, "a replica that a lease ran is not there");
 	return 0;

@@ -7,8 +7,9 @@
 struct tracked {
 	struct lease lease, before; /* `before`: its last transition */
 	struct lease_move move;
-	bool moved;  /* since it was last stored */
-	bool listed; /* among what the worker has */
+	bool moved;   /* since it was last stored */
+	bool claimed; /* a receipt of it is stored */
+	bool listed;  /* among what the worker has */
 };
 
 struct observing {
@@ -49,6 +50,7 @@ static struct tracked *track(struct observing *x, const struct lease *leases, si
 	for (size_t i = 0; i < len; i++) {
 		all[i].lease = leases[i];
 		all[i].move.lease = &all[i].lease;
+		all[i].claimed = leases[i].claimed_seq > 0;
 		map_put(x->leases, leases[i].id, &all[i]);
 		*vec_push(&x->all) = &all[i];
 	}
@@ -106,6 +108,7 @@ static int flush(struct observing *x, struct err *err)
 
 		if (t->moved && t->move.refused.code)
 			*vec_push(&x->problems) = arena_printf(x->a, "%s: %s", t->lease.id, t->move.refused.text);
+		t->claimed = t->claimed || t->move.receipt;
 		t->move = (struct lease_move){ .lease = &t->lease };
 		t->moved = false;
 	}
@@ -144,6 +147,7 @@ static int receipts_take(struct observing *x, struct err *err)
 		if (!row)
 			continue;
 		t->move.receipt = row;
+		t->move.receipt_replaces = t->claimed;
 		t->moved = true;
 	}
 	return 0;
