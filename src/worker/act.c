@@ -171,6 +171,7 @@ static void act_create(struct lease_run *l)
 	pthread_mutex_unlock(&l->lock);
 	if (runtime_create(agent_runtime(l->w), &spec, &err) == 0) {
 		l->tries = 0;
+		l->made = true;
 		return;
 	}
 	/* The image was removed meanwhile. */

@@ -166,7 +166,8 @@ void agent_inventory_refresh(struct agent *w)
 		arena_release(&w->inventory_arena);
 		w->inventory_arena = fresh;
 		w->inventory = inv;
-		w->inventory_changed = w->dirty = true;
+		w->inventory_changed = true;
+		w->due_ms = 0;
 		pthread_cond_broadcast(&w->cond);
 		pthread_mutex_unlock(&w->lock);
 	}

@@ -349,6 +349,7 @@ struct lease_run {
 	pthread_cond_t cond;
 	int cancel;	      /* ends a blocking step: the wish has changed, or we stop */
 	bool woken;
+	bool made; /* its container, just now: the engine need not be asked */
 	struct lease_run *next_finished;
 	struct arena arena;   /* of journal and its texts; begun anew with each wish */
 	struct journal j;
@@ -395,8 +396,8 @@ struct agent {
 	int stream_cancel;
 	int64_t stream_behind_ms; /* since when the server counts more changes than came */
 
-	bool dirty;	  /* something to observe */
-	int64_t changed_ms; /* monotonic: when it was last said so */
+	int64_t due_ms;	    /* monotonic: by when the server is to hear what is new; INT64_MAX: nothing is */
+	int64_t changed_ms; /* when it was last said that something is to be told at once */
 	int64_t heard_ms; /* when the server last answered, monotonic */
 	int64_t heartbeat_ms;
 	bool engine_away;
@@ -452,6 +453,7 @@ void *observe_thread(void *arg);
 void *engine_thread(void *arg);
 void *care_thread(void *arg);
 void observe_soon(struct agent *w);
+void observe_later(struct agent *w); /* what need not be known at once: progress */
 void observe_end(struct agent *w); /* of a lease that was one of w->unended */
 /* Makes sure that the packet filter is what it should be; ERR_FORBIDDEN if it cannot be and is
  * required. */

@@ -131,7 +131,7 @@ void agent_desire_one(struct agent *w, const struct desired_lease *d)
 	is_new = desire_locked(w, d, false);
 	pthread_mutex_unlock(&w->lock);
 	if (is_new)
-		observe_soon(w);
+		observe_later(w);
 }
 
 static bool set_has(const struct desired_set *set, const char *lease)

@@ -32,7 +32,7 @@ void lease_phase(struct lease_run *l, const char *phase, int64_t done, int64_t t
 		l->progress_told_ms = now;
 	pthread_mutex_unlock(&l->lock);
 	if (tell)
-		observe_soon(l->w);
+		observe_later(l->w);
 }
 
 static void journal_save(struct lease_run *l, const struct journal *j)
@@ -148,6 +148,12 @@ static int status_get(struct lease_run *l, struct container_status *ret, struct 
 	*ret = (struct container_status){ .state = CONTAINER_ABSENT };
 	if (!l->j.created || l->j.removed)
 		return 0;
+	if (l->made) {
+		l->made = false;
+		*ret = (struct container_status){ .state = CONTAINER_CREATED,
+						  .generation = l->j.desired->generation };
+		return 0;
+	}
 	if (!agent_runtime(l->w))
 		return err_set(err, ERR_UNAVAILABLE, "the container engine does not answer");
 	if (runtime_status(agent_runtime(l->w), l->id, ret, err) < 0)
@@ -281,7 +287,7 @@ void *lease_thread(void *arg)
 		if (wish_take(l) && !l->j.ended) {
 			if (l->j.started)
 				lease_save(l);
-			observe_soon(w);
+			observe_later(w);
 		}
 		if (!l->j.desired) {
 			lease_wait(l, HOUR_MS); /* not known yet: the first sync tells */

@@ -11,15 +11,31 @@
  * moment, or nothing is left that could: what starts together ends together, and is told in one. */
 #define QUIET_MS  4
 #define GATHER_MS 20 /* but none waits longer */
+/* How far a lease has got with its preparation is news for people only, and most of it is over
+ * before anybody could read it. */
+#define LATER_MS 100
+
+/* w->lock held. */
+static void due_by(struct agent *w, int64_t due_ms)
+{
+	if (w->due_ms <= due_ms)
+		return;
+	w->due_ms = due_ms;
+	pthread_cond_broadcast(&w->cond);
+}
 
 void observe_soon(struct agent *w)
 {
 	pthread_mutex_lock(&w->lock);
 	w->changed_ms = time_monotonic_ms();
-	if (!w->dirty) {
-		w->dirty = true;
-		pthread_cond_broadcast(&w->cond);
-	}
+	due_by(w, w->changed_ms);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void observe_later(struct agent *w)
+{
+	pthread_mutex_lock(&w->lock);
+	due_by(w, time_monotonic_ms() + LATER_MS);
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -28,10 +44,9 @@ void observe_end(struct agent *w)
 	pthread_mutex_lock(&w->lock);
 	w->changed_ms = time_monotonic_ms();
 	w->unended--;
-	if (!w->dirty || !w->unended) {
-		w->dirty = true;
+	due_by(w, w->changed_ms);
+	if (!w->unended)
 		pthread_cond_broadcast(&w->cond);
-	}
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -174,7 +189,7 @@ static int observe(struct agent *w, int64_t *session_told, struct err *err)
 	struct link_call call = { .op = OP_worker_observe, .in = &in, .cancel = &w->stopping };
 
 	pthread_mutex_lock(&w->lock);
-	w->dirty = false;
+	w->due_ms = INT64_MAX;
 	sent.inventory = w->inventory.hostname && (w->inventory_changed || !sent.session ||
 						   sent.session != *session_told);
 	observation_fill(w, &a, &in, &sent);
@@ -182,7 +197,7 @@ static int observe(struct agent *w, int64_t *session_told, struct err *err)
 	receipts_sign(w, &a, &in, &sent);
 	if (link_do(w->link, &call, &a, &out, err) < 0) {
 		pthread_mutex_lock(&w->lock);
-		w->dirty = true;
+		w->due_ms = 0;
 		w->inventory_changed |= sent.inventory;
 		pthread_mutex_unlock(&w->lock);
 		return -1;
@@ -196,11 +211,11 @@ static int observe(struct agent *w, int64_t *session_told, struct err *err)
 /* Waits for the next reason to observe; w->lock held. */
 static void wait_for_reason(struct agent *w, int64_t sent_ms)
 {
-	int64_t heartbeat_ms = sent_ms + w->heartbeat_ms, latest_ms, until_ms;
+	int64_t latest_ms, until_ms;
 
-	while (!agent_stopping(w) && !w->dirty &&
-	       cond_wait_until(&w->cond, &w->lock, heartbeat_ms))
-		;
+	while (!agent_stopping(w) &&
+	       time_monotonic_ms() < (until_ms = MIN(w->due_ms, sent_ms + w->heartbeat_ms)))
+		cond_wait_until(&w->cond, &w->lock, until_ms);
 	latest_ms = time_monotonic_ms() + GATHER_MS;
 	while (!agent_stopping(w) && w->unended &&
 	       time_monotonic_ms() < (until_ms = MIN(w->changed_ms + QUIET_MS, latest_ms)))
