@@ -271,7 +271,9 @@ void agent_leases_stop(struct agent *w)
 	while (map_next(w->leases, &it, &id, &value)) {
 		struct lease_run *l = value;
 
+		pthread_mutex_lock(&w->lock); /* those that still run may look at the others */
 		map_remove(w->leases, id);
+		pthread_mutex_unlock(&w->lock);
 		thread_task_join(&l->thread);
 		lease_free(l);
 	}
