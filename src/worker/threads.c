@@ -5,6 +5,7 @@
 
 #define THREAD_STACK ((size_t)256 << 10)
 #define IDLE_MS	     (10 * SECOND_MS)
+#define AGAIN_MS     100 /* where no thread is to be had now */
 
 struct idle {
 	struct idle *next;
@@ -69,36 +70,45 @@ static void *tasks_run(void *arg)
 	return NULL;
 }
 
-static void fresh_thread(void *(*fn)(void *), void *arg)
+static int fresh_thread(void *(*fn)(void *), void *arg)
 {
 	pthread_t thread;
+	int rc = thread_start(&thread, fn, arg);
 
-	if (thread_start(&thread, fn, arg) != 0)
-		abort(); /* no threads: nothing works on this machine */
-	pthread_detach(thread);
+	if (rc == 0)
+		pthread_detach(thread);
+	return rc;
 }
 
 /* Lock held. */
+static void task_delay(struct thread_task *t, int64_t delay_ms)
+{
+	struct thread_task **at = &delayed;
+
+	t->state = TASK_DELAYED;
+	t->due_ms = time_monotonic_ms() + delay_ms;
+	while (*at && (*at)->due_ms <= t->due_ms)
+		at = &(*at)->next;
+	t->next = *at;
+	*at = t;
+	if (delayed == t)
+		pthread_cond_signal(&delayed_first);
+}
+
+/* Lock held.  Where no thread is to be had, other leases have them, and will end. */
 static void task_give(struct thread_task *t)
 {
 	struct idle *thread = idle;
 
 	t->state = TASK_RUNS;
 	if (!thread) {
-		fresh_thread(tasks_run, t);
+		if (fresh_thread(tasks_run, t) != 0)
+			task_delay(t, AGAIN_MS);
 		return;
 	}
 	idle = thread->next;
 	thread->task = t;
 	pthread_cond_signal(&thread->woken); /* it is the only one there */
-}
-
-void thread_task_start(struct thread_task *t, void *(*fn)(void *), void *arg)
-{
-	pthread_mutex_lock(&lock);
-	*t = (struct thread_task){ .fn = fn, .arg = arg };
-	task_give(t);
-	pthread_mutex_unlock(&lock);
 }
 
 /* ---- later ---- */
@@ -121,25 +131,32 @@ static void *keeper_thread(void *unused)
 	return NULL;
 }
 
+/* Lock held: before the first task, it must not be what there is no thread left for. */
+static void keeper_need(void)
+{
+	if (keeper_there)
+		return;
+	keeper_there = true;
+	cond_init_monotonic(&delayed_first);
+	if (fresh_thread(keeper_thread, NULL) != 0)
+		abort(); /* no threads: nothing works on this machine */
+}
+
+void thread_task_start(struct thread_task *t, void *(*fn)(void *), void *arg)
+{
+	pthread_mutex_lock(&lock);
+	keeper_need();
+	*t = (struct thread_task){ .fn = fn, .arg = arg };
+	task_give(t);
+	pthread_mutex_unlock(&lock);
+}
+
 void thread_task_start_in(struct thread_task *t, int64_t delay_ms, void *(*fn)(void *), void *arg)
 {
-	struct thread_task **at = &delayed;
-
 	pthread_mutex_lock(&lock);
-	*t = (struct thread_task){
-		.fn = fn, .arg = arg, .state = TASK_DELAYED, .due_ms = time_monotonic_ms() + delay_ms
-	};
-	if (!keeper_there) {
-		keeper_there = true;
-		cond_init_monotonic(&delayed_first);
-		fresh_thread(keeper_thread, NULL);
-	}
-	while (*at && (*at)->due_ms <= t->due_ms)
-		at = &(*at)->next;
-	t->next = *at;
-	*at = t;
-	if (delayed == t)
-		pthread_cond_signal(&delayed_first);
+	keeper_need();
+	*t = (struct thread_task){ .fn = fn, .arg = arg };
+	task_delay(t, delay_ms);
 	pthread_mutex_unlock(&lock);
 }
 

@@ -1,11 +1,28 @@
 /* Threads that are used again. */
 #include "../internal.h"
 
+#include <errno.h>
 #include <setjmp.h>
 
 #include <cmocka.h>
 
 #define TASKS 50
+
+static int refused; /* so many threads are not to be had */
+
+int __real_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+			  void *arg);
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+			  void *arg);
+int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, void *(*fn)(void *),
+			  void *arg)
+{
+	if (__atomic_load_n(&refused, __ATOMIC_RELAXED)) {
+		__atomic_sub_fetch(&refused, 1, __ATOMIC_RELAXED);
+		return EAGAIN;
+	}
+	return __real_pthread_create(ret, attr, fn, arg);
+}
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -116,6 +133,27 @@ static void what_is_cancelled_never_begins(void **state)
 	assert_true(works[1].began);
 }
 
+/* The last ones need threads of their own, as all others are busy; they get those of the others. */
+static void no_thread_is_left_for_a_moment(void **state)
+{
+	struct work works[TASKS + 3] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_LEN(works); i++) {
+		if (i == TASKS)
+			__atomic_store_n(&refused, 3, __ATOMIC_RELAXED);
+		thread_task_start(&works[i].task, work_do, &works[i]);
+	}
+	assert_true(thread_task_cancel(&works[TASKS].task)); /* it has not begun */
+	for (size_t i = 0; i < ARRAY_LEN(works); i++) {
+		if (i == TASKS)
+			continue;
+		work_await(&works[i]);
+		work_end(&works[i]);
+	}
+	assert_int_equal(refused, 0);
+	assert_false(works[TASKS].began);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +161,7 @@ int main(void)
 		cmocka_unit_test(a_thread_is_used_again),
 		cmocka_unit_test(the_delayed_begin),
 		cmocka_unit_test(what_is_cancelled_never_begins),
+		cmocka_unit_test(no_thread_is_left_for_a_moment),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
