@@ -196,11 +196,16 @@ static int setup(void **state)
 	return 0;
 }
 
-static struct log_pump *pump(bool ended)
+static struct log_pump *pump_from(int lines, bool ended)
 {
-	struct output_position from = { 0 };
+	struct output_position from = { .seq = lines, .count = lines };
 
 	return log_pump_start(&agent, &lease, LEASE, 1, &from, ended);
+}
+
+static struct log_pump *pump(bool ended)
+{
+	return pump_from(0, ended);
 }
 
 static void container_ends(void)
@@ -333,6 +338,22 @@ static void one_that_is_followed(void **state)
 	}
 }
 
+/* After a restart, of a server that has what it acknowledged, less, or more. */
+static void one_that_goes_on(void **state)
+{
+	static const int stored[] = { 100, 40, 150 };
+
+	for (size_t i = 0; i < 2 * ARRAY_LEN(stored); i++) {
+		setup(NULL);
+		engine.lines = 300;
+		server.stored = stored[i / 2];
+		struct log_pump *p = pump_from(100, i % 2);
+
+		flush_all(p);
+		all_arrived(p);
+	}
+}
+
 /* Given up at any moment: nobody reads or sends what is gone. */
 static void one_that_is_given_up(void **state)
 {
@@ -358,6 +379,7 @@ int main(void)
 		cmocka_unit_test_setup(an_engine_that_is_away, setup),
 		cmocka_unit_test_setup(a_server_that_goes_back, setup),
 		cmocka_unit_test_setup(one_that_is_followed, setup),
+		cmocka_unit_test_setup(one_that_goes_on, setup),
 		cmocka_unit_test_setup(one_that_is_given_up, setup),
 	};
 
