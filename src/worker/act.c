@@ -155,6 +155,7 @@ static void act_create(struct lease_run *l)
 		.private_routes = agent_config(l->w)->private_routes,
 	};
 	struct err err = { 0 };
+	bool first;
 
 	resources.disk_mib -= (l->j.inputs_bytes + (1 << 20) - 1) >> 20;
 	if (d->devices.len)
@@ -166,12 +167,13 @@ static void act_create(struct lease_run *l)
 	}
 	lease_phase(l, "creating container", 0, 0);
 	/* Not written: until it is started, what the labels say is enough (see act_start). */
+	first = !l->j.created;
 	pthread_mutex_lock(&l->lock);
 	l->j.created = true;
 	pthread_mutex_unlock(&l->lock);
 	if (runtime_create(agent_runtime(l->w), &spec, &err) == 0) {
 		l->tries = 0;
-		l->made = true;
+		l->made = first; /* else it may have been there */
 		return;
 	}
 	/* The image was removed meanwhile. */

@@ -319,6 +319,7 @@ int results_collect(struct link *link, struct runtime *rt, const char *state_dir
 		    const struct desired_lease *d, const volatile int *cancel,
 		    transfer_progress_fn *progress, void *arg, struct strbuf *note,
 		    struct err *err) must_check;
+
 /* ---- threads (threads.c) ---- */
 
 int thread_start(pthread_t *ret, void *(*fn)(void *), void *arg);

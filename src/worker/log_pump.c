@@ -1,7 +1,7 @@
 /* Carries a container's output to the server: one thread reads from the engine into a bounded
  * queue, one, there from the first line, sends batches.  What ends before the reader has begun is
- * read by the lease's own thread. The first line goes at once, then at
- * most a batch every SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
+ * read by the lease's own thread.  The first line goes at once, then at most a batch every
+ * SEND_EVERY_MS.  An entry leaves the queue when the server has it, so nothing is lost, and a
  * repeat is recognised there by its number.
  *
  * A server that went back to an older copy of its store has less than it acknowledged.  Such a

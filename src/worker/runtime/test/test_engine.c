@@ -424,7 +424,7 @@ static void test_logs_again(void **state)
 static void *cancel_soon(void *arg)
 {
 	usleep(300000);
-	*(volatile int *)arg = 1;
+	__atomic_store_n((volatile int *)arg, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
