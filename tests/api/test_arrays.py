@@ -177,6 +177,9 @@ def test_how_it_stands(net: Network) -> None:
     assert [w["id"] for w in page["items"]] == ids[:0:-1]
     rest = net.api.get(f"/v1/workloads?array={array}&limit=2&cursor={page['next']}").ok()
     assert [w["id"] for w in rest["items"]] == ids[:1] and "next" not in rest
+    for cursor, left in ((other[0], ids), ("wl_" + "0" * 26, []), ("wl_" + "z" * 26, ids)):
+        strange = net.api.get(f"/v1/workloads?array={array}&cursor={cursor}").ok()
+        assert [w["id"] for w in strange.get("items", [])] == left[::-1], cursor
     net.api.stop(ids[1])
     assert standing(net.api, array) == {"pending": 2, "stopped": 1}
     assert "ended_ms" not in net.api.get(f"/v1/arrays/{array}").ok()

@@ -7,11 +7,12 @@
 	" AND removed_ms = 0 AND ($3 = '' OR name = $3) AND ($4 = '' OR state = $4)"                                      \
 	" AND ($5 = 1 OR ended_ms = 0 OR ended_ms > $6) AND ($8 = '' OR array_id = $8)"
 #define LISTED "WHERE org_id = $1 AND ($2 = '' OR id < $2)" FILTER " ORDER BY id DESC LIMIT $7"
-/* In the same order, by the array's own index: an organisation may have a million others. */
+/* In the same order, by the array's own index: an organisation may have a million others.  A cursor that is none of the
+ * array's still tells where to go on. */
 #define LISTED_OF_ARRAY                                                                                                   \
-	"WHERE org_id = $1 AND array_id = $8"                                                                             \
-	" AND array_index < COALESCE((SELECT w.array_index FROM workloads w WHERE w.id = $2), 9223372036854775807)" FILTER \
-	" ORDER BY array_index DESC LIMIT $7"
+	"WHERE org_id = $1 AND array_id = $8 AND ($2 = '' OR id < $2)"                                                    \
+	" AND array_index < COALESCE((SELECT w.array_index FROM workloads w WHERE w.id = $2 AND w.org_id = $1"            \
+	" AND w.array_id = $8), 9223372036854775807)" FILTER " ORDER BY array_index DESC LIMIT $7"
 
 int op_workload_list(struct control *c, struct db_conn *conn, struct call *call, struct err *err)
 {
