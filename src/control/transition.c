@@ -467,7 +467,7 @@ static int move_one(struct control *c, struct db_conn *conn, struct lease *lease
 		    struct arena *a, struct err *err)
 {
 	struct lease_move move = { .lease = lease, .effects = effects }, *items = &move;
-	struct worker w;
+	struct worker w = { 0 };
 
 	if ((effects & EFFECTS_OF_WORKER) && worker_standing_load(conn, lease->worker_id, a, &w, err) < 0)
 		return -1;

@@ -95,12 +95,15 @@ static int others_read(struct observing *x, struct err *err)
 /* All that has moved since the last time. */
 static int flush(struct observing *x, struct err *err)
 {
-	struct lease_move **moves = arena_array(x->a, struct lease_move *, x->all.len);
-	struct lease_moves m = { .items = moves, .worker = &x->w, .worker_seen = x->seen, .actor = x->w.id };
+	struct lease_moves m = { .worker = &x->w, .worker_seen = x->seen, .actor = x->w.id };
+	size_t moved = 0;
 
 	for (size_t i = 0; i < x->all.len; i++)
+		moved += x->all.items[i]->moved;
+	m.items = arena_array(x->a, struct lease_move *, moved);
+	for (size_t i = 0; i < x->all.len; i++)
 		if (x->all.items[i]->moved)
-			moves[m.len++] = &x->all.items[i]->move;
+			m.items[m.len++] = &x->all.items[i]->move;
 	if (lease_moves_store(x->c, x->conn, &m, x->a, err) < 0)
 		return -1;
 	for (size_t i = 0; i < x->all.len; i++) {
@@ -351,27 +354,34 @@ static int observe(struct observing *x, struct err *err)
 	return observe_missing(x, err) < 0 ? -1 : flush(x, err);
 }
 
+/* Into the call's arena, which outlives the transaction. */
+static void answer(const struct observing *x, struct call *call)
+{
+	struct observed *out = call->out;
+
+	out->receipts_taken = x->in->receipts.len;
+	out->desired_rev = x->w.desired_rev;
+	out->problems.items = arena_array(call->arena, const char *, x->problems.len);
+	out->problems.len = x->problems.len;
+	for (size_t i = 0; i < out->problems.len; i++)
+		out->problems.items[i] = arena_strdup(call->arena, x->problems.items[i]);
+}
+
+/* With an arena of its own: a worker can make conflicts for itself, and each try needs as much as the one before. */
 static int observe_tx(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct observe_arg *g = arg;
 	struct call *call = g->call;
-	struct observed *out = call->out;
+	cleanup_arena struct arena arena = { 0 };
 	struct observing x = {
-		.c = g->c, .conn = conn, .a = call->arena, .in = call->in, .heard_ms = g->heard_ms, .seen = true, .leases = map_new(),
+		.c = g->c, .conn = conn, .a = &arena, .in = call->in, .heard_ms = g->heard_ms, .seen = true, .leases = map_new(),
 	};
-	int rc = -1;
+	int rc;
 
 	heartbeat_changed(g->c, conn, call->caller.worker_id);
-	if (worker_read(&x, call->caller.worker_id, err) < 0 || observe(&x, err) < 0)
-		goto out;
-	out->receipts_taken = x.in->receipts.len;
-	out->desired_rev = x.w.desired_rev;
-	out->problems.items = arena_array(call->arena, const char *, x.problems.len + 1);
-	out->problems.len = x.problems.len;
-	if (x.problems.len)
-		memcpy(out->problems.items, x.problems.items, x.problems.len * sizeof(*x.problems.items));
-	rc = 0;
-out:
+	rc = worker_read(&x, call->caller.worker_id, err) < 0 || observe(&x, err) < 0 ? -1 : 0;
+	if (rc == 0)
+		answer(&x, call);
 	map_free(x.leases, NULL);
 	vec_release(&x.all);
 	vec_release(&x.problems);

@@ -1,0 +1,175 @@
+/* Heartbeats that nobody honest would send, and what becomes of tesd: its arenas have an end, over which it aborts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "../../db/test/stores.h"
+#include "../../os/os.h"
+#include "../internal.h"
+
+#define ORG "or_0000000000000000000000000a"
+#define WORKER "wk_0000000000000000000000000a"
+#define NOW_MS INT64_C(1800000000000)
+#define REV_MAX INT64_C(1000000000)
+
+static int64_t now_read(void *arg)
+{
+	(void)arg;
+	return NOW_MS;
+}
+static const struct clock test_clock = { .now_ms = now_read };
+
+struct net {
+	struct test_store *s;
+	char dir[64];
+	struct arena arena, calls;
+	struct control_config config;
+	struct control *c;
+	int conflicts; /* of commits, until one takes effect */
+	int64_t statements;
+};
+
+static const struct resources small = { .cpu_milli = 1000, .memory_mib = 1024, .disk_mib = 1024 };
+
+static struct lease *leases_make(struct arena *a, size_t len, int state)
+{
+	struct lease *leases = arena_array(a, struct lease, len);
+
+	for (size_t i = 0; i < len; i++)
+		leases[i] = (struct lease){
+			.id = arena_printf(a, "le_%026zu", i), .org_id = ORG, .provider_org_id = ORG,
+			.workload_id = arena_printf(a, "wl_%026zu", i), .replica_id = arena_printf(a, "rp_%026zu", i),
+			.worker_id = WORKER, .generation = 1, .state = state, .resources = &small,
+			.reserved_ms = NOW_MS - HOUR_MS, .accepted_ms = NOW_MS - HOUR_MS, .running_ms = NOW_MS - HOUR_MS,
+			.grace_ms = HOUR_MS, .exit_code = -1,
+		};
+	return leases;
+}
+
+struct rows { struct lease *leases; size_t len; };
+
+static int rows_tx(struct db_conn *conn, void *arg, struct err *err)
+{
+	const struct rows *rows = arg;
+	const struct org org = { .id = ORG, .name = "provider" };
+	const struct worker w = { .id = WORKER, .org_id = ORG, .public_key = "aa", .state = WORKER_ONLINE, .boot_id = "boot",
+				  .joined_ms = NOW_MS, .seen_ms = NOW_MS };
+
+	if (db_insert(conn, &org_type, "orgs", &org, err) < 0 || db_insert(conn, &worker_type, "workers", &w, err) < 0)
+		return -1;
+	return db_insert_many(conn, &lease_type, "leases", rows->leases, rows->len, err);
+}
+
+static enum err_code on_statement(void *arg, int64_t number, const char *sql)
+{
+	struct net *n = arg;
+
+	(void)number;
+	n->statements++;
+	return str_eq(sql, "COMMIT") && n->conflicts-- > 0 ? ERR_RETRY : ERR_NONE;
+}
+
+static void begin(struct net *n, struct test_store *s, size_t len, int state)
+{
+	struct rows rows = { leases_make(&n->arena, len, state), len };
+	struct err err;
+	int applied;
+
+	n->s = s;
+	snprintf(n->dir, sizeof(n->dir), "/tmp/tes-observe.XXXXXX");
+	assert_non_null(mkdtemp(n->dir));
+	assert_ok(control_config_load(NULL, &n->arena, &n->config, &err));
+	n->config.secret_key_file = arena_printf(&n->arena, "%s/secret.key", n->dir);
+	assert_ok(db_migrate(s->db, NOW_MS, &applied, &err));
+	assert_ok(db_tx(s->conn, rows_tx, &rows, &err));
+	assert_ok(control_open(&n->config, &test_clock, &random_system, s->db, NULL, &n->c, &err));
+	db_set_fault(s->db, on_statement, n);
+}
+
+static void end(struct net *n)
+{
+	struct err ignored = { 0 };
+
+	db_set_fault(n->s->db, NULL, NULL);
+	control_close(n->c);
+	(void)!dir_remove(n->dir, &ignored);
+	arena_release(&n->arena);
+	arena_release(&n->calls);
+}
+
+/* What it takes of the call's arena. */
+static size_t observe(struct net *n, const struct observation *in, int conflicts, struct observed *ret)
+{
+	struct arena *a = &n->calls;
+	size_t before = a->used;
+	struct call call = { .op = &operations[OP_worker_observe], .arena = a, .in = in,
+			     .caller = { .kind = CALLER_WORKER, .worker_id = WORKER } };
+	struct err err = { 0 };
+
+	n->conflicts = conflicts;
+	if (control_call(n->c, n->s->conn, &call, &err) < 0)
+		fail_msg("%s %s", err.field, err.text);
+	*ret = *(const struct observed *)call.out;
+	return a->used - before;
+}
+
+static struct lease_observation *listed(struct net *n, size_t len, size_t distinct, int state)
+{
+	struct lease_observation *items = arena_array(&n->arena, struct lease_observation, len);
+
+	for (size_t i = 0; i < len; i++)
+		items[i] = (struct lease_observation){ .lease = arena_printf(&n->arena, "le_%026zu", MIN(i, distinct - 1)),
+						       .generation = 1, .state = state, .exit_code = -1 };
+	return items;
+}
+
+/* A worker that hinders its own heartbeats by others must not fill the memory. */
+static void test_conflicts(void **state)
+{
+	enum { LEASES = 200, FEW = 64 << 10 };
+	struct net n = { 0 };
+	struct observation in = { .at_ms = NOW_MS, .boot_id = "boot", .desired_rev = REV_MAX };
+	struct observed out;
+	size_t once, often;
+
+	begin(&n, test_store_get(state), LEASES, LEASE_RUNNING);
+	in.leases.items = listed(&n, LEASES, LEASES, OBSERVED_RUNNING);
+	in.leases.len = LEASES;
+	once = observe(&n, &in, 0, &out);
+	often = observe(&n, &in, 10, &out);
+	assert_true(once < FEW && often < FEW);
+	assert_int_equal(test_store_int(n.s, "SELECT COUNT(*) FROM leases WHERE observed_at_ms > 0"), LEASES);
+	end(&n);
+}
+
+/* Each time that an ended lease is listed its worker is told again. */
+static void test_listed_many_times(void **state)
+{
+	enum { LISTED = 4096, LEASES = LISTED / 2 };
+	struct net n = { 0 };
+	struct observation in = { .at_ms = NOW_MS, .boot_id = "boot", .desired_rev = REV_MAX };
+	struct observed out;
+	size_t used;
+
+	begin(&n, test_store_get(state), LEASES, LEASE_ENDED);
+	in.leases.items = listed(&n, LISTED, LEASES, OBSERVED_RUNNING);
+	in.leases.len = LISTED;
+	used = observe(&n, &in, 0, &out);
+	assert_int_equal(out.desired_rev, LISTED);
+	assert_true(used < (8 << 20));
+	end(&n);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST_BOTH(test_conflicts),
+		TEST_BOTH(test_listed_many_times),
+	};
+
+	return test_stores_run("observe", tests, ARRAY_LEN(tests));
+}
