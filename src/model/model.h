@@ -483,6 +483,7 @@ struct observation {
 	LIST(struct signed_usage) receipts;
 	const struct inventory *inventory;         /* when it changed, and in the first of a session */
 };
+#define OBSERVED_PROBLEMS_MAX 64
 struct observed { int64_t server_time_ms, heartbeat_ms, desired_rev, receipts_taken; struct text_list problems; };
 
 struct desired_input { const char *id, *name, *sha256; int64_t size_bytes; };

@@ -124,7 +124,7 @@ static const struct field observed_fields[] = {
 		  "The newest change to the worker's desired leases."),
 	FIELD_INT(struct observed, receipts_taken, 0, RECEIPTS_MAX, 0, FIELD_OUT,
 		  "How many of the receipts, from the first, need not be sent again."),
-	FIELD_TEXTS(struct observed, problems, 64, 512, FIELD_OUT,
+	FIELD_TEXTS(struct observed, problems, OBSERVED_PROBLEMS_MAX, 512, FIELD_OUT,
 		    "What the server found wrong, for the worker's log."),
 };
 TYPE(observed, observed, "The answer to an observation.");

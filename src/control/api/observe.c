@@ -354,15 +354,15 @@ static int observe(struct observing *x, struct err *err)
 	return observe_missing(x, err) < 0 ? -1 : flush(x, err);
 }
 
-/* Into the call's arena, which outlives the transaction. */
+/* Into the call's arena, which outlives the transaction.  A worker does not take an answer with more problems. */
 static void answer(const struct observing *x, struct call *call)
 {
 	struct observed *out = call->out;
 
 	out->receipts_taken = x->in->receipts.len;
 	out->desired_rev = x->w.desired_rev;
-	out->problems.items = arena_array(call->arena, const char *, x->problems.len);
-	out->problems.len = x->problems.len;
+	out->problems.items = arena_array(call->arena, const char *, OBSERVED_PROBLEMS_MAX);
+	out->problems.len = MIN(x->problems.len, (size_t)OBSERVED_PROBLEMS_MAX);
 	for (size_t i = 0; i < out->problems.len; i++)
 		out->problems.items[i] = arena_strdup(call->arena, x->problems.items[i]);
 }

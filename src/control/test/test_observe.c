@@ -164,11 +164,33 @@ static void test_listed_many_times(void **state)
 	end(&n);
 }
 
+/* As a worker reads it. */
+static void test_many_problems(void **state)
+{
+	enum { LISTED = 4096 };
+	struct net n = { 0 };
+	cleanup_strbuf struct strbuf text = STRBUF_INIT;
+	struct observation in = { .at_ms = NOW_MS, .boot_id = "boot" };
+	struct observed out, read;
+	struct err err = { 0 };
+
+	begin(&n, test_store_get(state), 0, LEASE_RUNNING);
+	in.leases.items = listed(&n, LISTED, LISTED, OBSERVED_RUNNING);
+	in.leases.len = LISTED;
+	observe(&n, &in, 0, &out);
+	schema_write(&observed_type, &out, &text);
+	if (schema_parse(&observed_type, (struct slice){ text.buf, text.len }, FROM_SERVER, &n.arena, &read, &err) < 0)
+		fail_msg("%s %s", err.field, err.text);
+	assert_true(read.problems.len > 0);
+	end(&n);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST_BOTH(test_conflicts),
 		TEST_BOTH(test_listed_many_times),
+		TEST_BOTH(test_many_problems),
 	};
 
 	return test_stores_run("observe", tests, ARRAY_LEN(tests));
