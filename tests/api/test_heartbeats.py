@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from conftest import Network
-from harness import wait_for
+from harness import in_parallel, wait_for
 from worker import Link
 
 OBSERVED = "/v1/worker/observed"
@@ -139,3 +139,33 @@ def test_a_lease_that_is_listed_twice(net: Network) -> None:
     net.api.wait_end(job["id"])
     wait_for("the end is announced", lambda: kinds(net, job["id"])[-1:] == ["workload.succeeded"])
     assert kinds(net, lease["id"]) == ["lease.reserved", "lease.preparing", "lease.running", "lease.ended"]
+
+
+def test_heartbeats_at_the_same_time(net: Network) -> None:
+    """Each moves the worker's numbers; none is lost, also not beside those of new leases."""
+    count = 12
+    link = net.link(cpu_threads=64, offered_cpu_milli=64000, offered_memory_mib=1 << 17, memory_mib=1 << 17)
+    jobs = [net.api.submit(retries=0) for _ in range(count)]
+    wait_for("all are placed", lambda: all(net.api.leases(job["id"]) for job in jobs))
+    leases = [net.api.lease(job["id"]) for job in jobs]
+
+    def end(i: int) -> str:
+        if i >= count:
+            return str(net.api.submit(retries=0)["id"])
+        seen = {"lease": leases[i]["id"], "generation": 1}
+        receipt = link.receipt(leases[i] | {"lease": leases[i]["id"]}, 1, 1)
+        answer = link.observe([seen | {"state": "running"}], desired_rev=0, receipts=[receipt])
+        assert not answer.get("problems") and answer["receipts_taken"] == 1, answer
+        assert not link.observe([seen | {"state": "exited", "exit_code": i % 2}], desired_rev=0).get("problems")
+        return ""
+
+    more = in_parallel(count + 4, end)[count:]
+    wait_for("all are placed", lambda: all(net.api.leases(ident) for ident in more))
+    now = [net.api.lease(job["id"]) for job in jobs] + [net.api.lease(ident) for ident in more]
+    machine = net.provider.client().get(f"/v1/workers/{link.worker_id}").ok()
+    assert machine["leases_ok"] == count and machine.get("leases_failed", 0) == 0
+    assert machine["used_cpu_milli"] == sum(lease["resources"]["cpu_milli"] for lease in now[count:])
+    assert machine["desired_rev"] == 2 * count + len(more)
+    assert len({lease["desired_rev"] for lease in now}) == len(now)
+    assert [lease["claimed_ms"] for lease in now] == [1] * count + [0] * len(more)
+    assert int(net.tesd.store.query("SELECT COUNT(*) FROM receipts")[0][0]) == count

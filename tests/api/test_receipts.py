@@ -232,3 +232,21 @@ def test_what_has_ended_is_said_again(bench: Bench) -> None:
     with bench.link.desired(str(rev)) as stream:
         event = stream.take(1)[0]
     assert event.event == "lease" and event.json()["desired"] == "none" and event.json()["rev"] > rev
+
+
+def test_several_of_a_lease_in_one_message(net: Network) -> None:
+    """The newest is kept, whatever stands before and after it; another worker's stands beside them as evidence."""
+    bench, other = Bench(net), net.link()
+    lease = bench.lease
+    for first in (1, 3):
+        receipts = [bench.link.receipt(lease, seq, seq) for seq in (first, first + 1, first)]
+        answer = bench.observe("running", receipts)
+        assert answer["receipts_taken"] == 3 and not answer.get("problems")
+        rows = net.tesd.store.query("SELECT lease_id, seq, delivered_ms, worker_id FROM receipts")
+        assert [[str(value) for value in row] for row in rows] == [[lease["lease"], str(first + 1), str(first + 1), bench.link.worker_id]]
+        assert bench.stored["claimed_ms"] == first + 1
+    other.observe([], receipts=[other.receipt(lease, 9, 9)])
+    bench.observe("exited", [bench.link.receipt(lease, 5, 5, final=True), bench.link.receipt(lease, 6, 6)], exit_code=0)
+    assert (bench.stored["state"], bench.stored["claimed_ms"]) == ("ended", 5)
+    assert [row[0] for row in net.tesd.store.query("SELECT kind FROM evidence ORDER BY kind")] == ["receipt_content"] * 2
+    assert int(net.tesd.store.query("SELECT seq FROM receipts")[0][0]) == 5
