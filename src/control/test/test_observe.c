@@ -185,12 +185,91 @@ static void test_many_problems(void **state)
 	end(&n);
 }
 
+#define MONEY 1000000
+
+/* Leases that have run for a minute at a dollar an hour, each with a hold; of the one in the middle it has expired. */
+static int paid_tx(struct db_conn *conn, void *arg, struct err *err)
+{
+	struct rows *rows = arg;
+	char id[ID_SIZE], hold[ID_SIZE];
+	int64_t held;
+
+	ledger_id("test", ORG, 1, id);
+	if (ledger_deposit(conn, ORG, id, MONEY, "", NOW_MS, err) < 0)
+		return -1;
+	for (size_t i = 0; i < rows->len; i++) {
+		const struct lease *l = &rows->leases[i];
+
+		if (ledger_hold(conn, ORG, l->id, 1, 100000, false, NOW_MS, hold, &held, err) < 0 ||
+		    db_exec(conn, "UPDATE transfers SET expires_ms = $2 WHERE id = $1", DB_ARGS(DB_TEXT(hold), DB_INT(i == 1)), NULL,
+			    err) < 0 ||
+		    db_exec(conn, "INSERT INTO workloads (id, org_id, state, spec, max_price_uusd_h, created_ms)"
+				  " VALUES ($1, $2, 'running', '{}', 0, 0)", DB_ARGS(DB_TEXT(l->workload_id), DB_TEXT(ORG)), NULL,
+			    err) < 0 ||
+		    db_exec(conn, "INSERT INTO replicas (id, org_id, workload_id, number, state, created_ms)"
+				  " VALUES ($1, $2, $3, 0, 'leased', 0)",
+			    DB_ARGS(DB_TEXT(l->replica_id), DB_TEXT(ORG), DB_TEXT(l->workload_id)), NULL, err) < 0 ||
+		    db_exec(conn, "UPDATE leases SET hold_id = $2, rate_uusd_h = 1000000, claimed_ms = 60000, observed_ms = 60000,"
+				  " funded_ms = 3600000 WHERE id = $1", DB_ARGS(DB_TEXT(l->id), DB_TEXT(hold)), NULL, err) < 0)
+			return -1;
+	}
+	return db_exec(conn, "UPDATE workers SET used_cpu_milli = 3000, used_memory_mib = 3072, used_disk_mib = 3072", DB_NO_ARGS, NULL,
+		       err);
+}
+
+static int expires_tx(struct db_conn *conn, void *arg, struct err *err)
+{
+	(void)arg;
+	return db_exec(conn, "UPDATE transfers SET expires_ms = 0", DB_NO_ARGS, NULL, err);
+}
+
+/* One that cannot be settled does not hold up the others, and is settled later. */
+static void test_refused(void **state)
+{
+	struct net n = { 0 };
+	struct test_store *s = test_store_get(state);
+	struct observation in = { .at_ms = NOW_MS, .boot_id = "boot" };
+	struct observed out;
+	struct rows rows;
+	int64_t each = owed_uusd(1000000, MINUTE_MS);
+	struct err err;
+
+	begin(&n, s, 3, LEASE_RUNNING);
+	rows = (struct rows){ leases_make(&n.arena, 3, LEASE_RUNNING), 3 };
+	assert_ok(db_tx(s->conn, paid_tx, &rows, &err));
+	in.leases.items = listed(&n, 3, 3, OBSERVED_EXITED);
+	in.leases.len = 3;
+	for (size_t i = 0; i < 3; i++)
+		((struct lease_observation *)in.leases.items)[i].exit_code = 0;
+	observe(&n, &in, 2, &out);
+	assert_int_equal(out.problems.len, 1);
+	assert_non_null(strstr(out.problems.items[0], "expired"));
+	assert_int_equal(out.desired_rev, 2);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM leases WHERE state = 'ended' AND billed_ms = 60000 AND hold_id IS NULL"), 2);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM leases WHERE state = 'running' AND billed_uusd = 0 AND desired_rev = 0"
+					   " AND desired = 'run' AND hold_id IS NOT NULL"), 1);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM workloads WHERE state = 'succeeded' AND charged_uusd > 0"), 2);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM workloads WHERE state = 'running' AND ended_ms = 0"), 1);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM replicas WHERE state = 'leased'"), 1);
+	assert_int_equal(test_store_int(s, "SELECT COUNT(*) FROM events"), 4);
+	assert_int_equal(test_store_int(s, "SELECT used_cpu_milli + leases_ok FROM workers"), 1000 + 2);
+	assert_int_equal(test_store_int(s, "SELECT CAST(SUM(billed_uusd) AS BIGINT) FROM leases"), 2 * each);
+	assert_ok(db_tx(s->conn, expires_tx, NULL, &err));
+	observe(&n, &in, 0, &out);
+	assert_int_equal(out.problems.len, 0);
+	assert_int_equal(test_store_int(s, "SELECT used_cpu_milli + leases_ok FROM workers"), 3);
+	assert_int_equal(test_store_int(s, "SELECT credits_posted - debits_posted - debits_pending FROM accounts WHERE name = 'customer'"),
+			 MONEY - 3 * each);
+	end(&n);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST_BOTH(test_conflicts),
 		TEST_BOTH(test_listed_many_times),
 		TEST_BOTH(test_many_problems),
+		TEST_BOTH(test_refused),
 	};
 
 	return test_stores_run("observe", tests, ARRAY_LEN(tests));
