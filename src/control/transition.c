@@ -387,15 +387,15 @@ static int announce(struct moving *x, struct err *err)
 	return events_append(x->c, x->conn, events, len, err);
 }
 
-/* Batches alone (db_pipeline). */
+/* Batches alone (db_pipeline).  The worker's row first: who moves the same at the same time waits there, and is told to try
+ * again; a receipt that both insert would be a conflict. */
 static int rows_write(struct db_conn *conn, void *arg, struct err *err)
 {
 	struct moving *x = arg;
 
 	(void)conn;
-	if (receipts_replace(x, err) < 0 || receipts_insert(x, err) < 0 || claims_drop(x, err) < 0 ||
-	    leases_write(x, true, err) < 0 || leases_write(x, false, err) < 0 || worker_write(x, err) < 0 ||
-	    replicas_end(x, err) < 0)
+	if (worker_write(x, err) < 0 || leases_write(x, true, err) < 0 || leases_write(x, false, err) < 0 ||
+	    receipts_replace(x, err) < 0 || receipts_insert(x, err) < 0 || claims_drop(x, err) < 0 || replicas_end(x, err) < 0)
 		return -1;
 	return announce(x, err);
 }

@@ -169,3 +169,19 @@ def test_heartbeats_at_the_same_time(net: Network) -> None:
     assert len({lease["desired_rev"] for lease in now}) == len(now)
     assert [lease["claimed_ms"] for lease in now] == [1] * count + [0] * len(more)
     assert int(net.tesd.store.query("SELECT COUNT(*) FROM receipts")[0][0]) == count
+
+
+def test_a_heartbeat_that_is_repeated_while_it_is_taken(net: Network) -> None:
+    """Its connection was lost, say: the second finds what the first has stored."""
+    count = 8
+    link = net.link(cpu_threads=64, offered_cpu_milli=64000, offered_memory_mib=1 << 17, memory_mib=1 << 17)
+    jobs = [net.api.submit(retries=0) for _ in range(count)]
+    wait_for("all are placed", lambda: all(net.api.leases(job["id"]) for job in jobs))
+    leases = [net.api.lease(job["id"]) for job in jobs]
+    link.observe([{"lease": lease["id"], "generation": 1, "state": "running"} for lease in leases], desired_rev=0)
+    for i, lease in enumerate(leases):
+        seen = {"lease": lease["id"], "generation": 1, "state": "exited" if i % 2 else "running", "exit_code": 0}
+        receipt = link.receipt(lease | {"lease": lease["id"]}, 1, 1)
+        answers = in_parallel(6, lambda _: link.observe([seen], desired_rev=0, receipts=[receipt]))  # noqa: B023
+        assert all(answer["receipts_taken"] == 1 and not answer.get("problems") for answer in answers), answers
+    assert int(net.tesd.store.query("SELECT COUNT(*) FROM receipts")[0][0]) == count
