@@ -30,7 +30,6 @@ struct net {
 	struct control_config config;
 	struct control *c;
 	int conflicts; /* of commits, until one takes effect */
-	int64_t statements;
 };
 
 static const struct resources small = { .cpu_milli = 1000, .memory_mib = 1024, .disk_mib = 1024 };
@@ -69,7 +68,6 @@ static enum err_code on_statement(void *arg, int64_t number, const char *sql)
 	struct net *n = arg;
 
 	(void)number;
-	n->statements++;
 	return str_eq(sql, "COMMIT") && n->conflicts-- > 0 ? ERR_RETRY : ERR_NONE;
 }
 
