@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 import pytest
 
 from conftest import Network
-from harness import in_parallel, wait_for
+from harness import PostgresStore, in_parallel, wait_for
 from worker import Link
 
 OBSERVED = "/v1/worker/observed"
@@ -185,3 +186,22 @@ def test_a_heartbeat_that_is_repeated_while_it_is_taken(net: Network) -> None:
         answers = in_parallel(6, lambda _: link.observe([seen], desired_rev=0, receipts=[receipt]))  # noqa: B023
         assert all(answer["receipts_taken"] == 1 and not answer.get("problems") for answer in answers), answers
     assert int(net.tesd.store.query("SELECT COUNT(*) FROM receipts")[0][0]) == count
+
+
+def test_ends_beside_placements(net: Network) -> None:
+    """They move the same worker and the same accounts, in one order: none has to wait for PostgreSQL to see a deadlock."""
+    if not isinstance(net.tesd.store, PostgresStore):
+        pytest.skip("SQLite has one writer")
+    link = net.link(cpu_threads=256, offered_cpu_milli=256000, offered_memory_mib=1 << 19, memory_mib=1 << 19)
+
+    def one(_: int) -> None:
+        for _ in range(6):
+            job = net.api.submit(retries=0)
+            wait_for("it is placed", lambda: net.api.leases(job["id"]))  # noqa: B023
+            lease = net.api.lease(job["id"])
+            link.observe([{"lease": lease["id"], "generation": 1, "state": "exited", "exit_code": 0}], desired_rev=0)
+
+    in_parallel(16, one)
+    time.sleep(2)  # until its processes have told what they counted
+    deadlocks = net.tesd.store.query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert int(deadlocks[0][0]) == 0
