@@ -2,6 +2,17 @@
  * the arithmetic in meter.c. */
 #include "internal.h"
 
+/* What is metered of it; also stored by itself. */
+#define LEASE_METERED \
+	FIELD_TIME(struct lease, observed_at_ms, COLUMN, "When the server last saw it."), \
+	FIELD_INT(struct lease, observed_ms, 0, COUNT_MAX, 0, COLUMN, \
+		  "Milliseconds that it may have run by what the server saw."), \
+	FIELD_INT(struct lease, claimed_ms, 0, COUNT_MAX, 0, COLUMN, \
+		  "Milliseconds that it ran by the newest receipt."), \
+	FIELD_INT(struct lease, claimed_seq, 0, COUNT_MAX, 0, COLUMN, \
+		  "Number of the newest receipt."), \
+	FIELD_BOOL(struct lease, claimed_final, COLUMN, "That receipt is the last.")
+
 static const struct field lease_fields[] = {
 	FIELD_ID(struct lease, id, "le", COLUMN_SET, "The lease."),
 	FIELD_ID(struct lease, org_id, "or", COLUMN_SET | FIELD_FIXED,
@@ -67,14 +78,7 @@ static const struct field lease_fields[] = {
 		  "Exit status of its container; -1: none."),
 	FIELD_TIME(struct lease, unreachable_since_ms, COLUMN,
 		   "Since when its worker is silent; absent: it is not."),
-	FIELD_TIME(struct lease, observed_at_ms, COLUMN, "When the server last saw it."),
-	FIELD_INT(struct lease, observed_ms, 0, COUNT_MAX, 0, COLUMN,
-		  "Milliseconds that it may have run by what the server saw."),
-	FIELD_INT(struct lease, claimed_ms, 0, COUNT_MAX, 0, COLUMN,
-		  "Milliseconds that it ran by the newest receipt."),
-	FIELD_INT(struct lease, claimed_seq, 0, COUNT_MAX, 0, COLUMN,
-		  "Number of the newest receipt."),
-	FIELD_BOOL(struct lease, claimed_final, COLUMN, "That receipt is the last."),
+	LEASE_METERED,
 	FIELD_INT(struct lease, billed_ms, 0, COUNT_MAX, 0, COLUMN,
 		  "Milliseconds settled so far."),
 	FIELD_MONEY(struct lease, billed_uusd, COLUMN,
@@ -105,14 +109,7 @@ TYPE(lease, lease, "One replica on one worker at one frozen price.");
 
 static const struct field lease_metering_fields[] = {
 	FIELD_ID(struct lease, id, "le", COLUMN_SET, "The lease."),
-	FIELD_TIME(struct lease, observed_at_ms, COLUMN, "When the server last saw it."),
-	FIELD_INT(struct lease, observed_ms, 0, COUNT_MAX, 0, COLUMN,
-		  "Milliseconds that it may have run by what the server saw."),
-	FIELD_INT(struct lease, claimed_ms, 0, COUNT_MAX, 0, COLUMN,
-		  "Milliseconds that it ran by the newest receipt."),
-	FIELD_INT(struct lease, claimed_seq, 0, COUNT_MAX, 0, COLUMN,
-		  "Number of the newest receipt."),
-	FIELD_BOOL(struct lease, claimed_final, COLUMN, "That receipt is the last."),
+	LEASE_METERED,
 	FIELD_TIME(struct lease, deadline_ms, COLUMN,
 		   "When the server will act if nothing is heard until then."),
 	FIELD_TIME(struct lease, updated_ms, COLUMN, "When this record last changed."),

@@ -113,6 +113,27 @@ static int inventory_check(const void *value, struct err *err)
 TYPE_CHECK(inventory, inventory, inventory_check,
 	   "What a worker detected, and what its owner gives away.");
 
+/* What leases take, when it was heard, how it served: also read and stored by themselves. */
+#define WORKER_USED \
+	FIELD_INT(struct worker, used_cpu_milli, 0, COUNT_MAX, 0, COLUMN, \
+		  "CPU that leases hold, in thousandths of a hardware thread."), \
+	FIELD_INT(struct worker, used_memory_mib, 0, COUNT_MAX, 0, COLUMN, \
+		  "Memory that leases hold, in MiB."), \
+	FIELD_INT(struct worker, used_disk_mib, 0, COUNT_MAX, 0, COLUMN, \
+		  "Disk that leases hold, in MiB."), \
+	FIELD_INT(struct worker, used_gpus, 0, GPUS_MAX, 0, COLUMN, "GPUs that leases hold.")
+#define WORKER_HEARD \
+	FIELD_TIME(struct worker, seen_ms, COLUMN, "When it was last heard."), \
+	FIELD_TIME(struct worker, offline_since_ms, COLUMN, \
+		   "Since when it is silent; absent: it is not.")
+#define WORKER_SERVED \
+	FIELD_PPM(struct worker, reliability_ppm, COLUMN, \
+		  "Uptime times the share of leases that it did not fail, in millionths."), \
+	FIELD_INT(struct worker, leases_ok, 0, COUNT_MAX, 0, COLUMN, "Leases that it served."), \
+	FIELD_INT(struct worker, leases_failed, 0, COUNT_MAX, 0, COLUMN, \
+		  "Leases that it failed."), \
+	FIELD_TIME(struct worker, updated_ms, COLUMN, "When this record last changed.")
+
 static const struct field worker_fields[] = {
 	FIELD_ID(struct worker, id, "wk", COLUMN_SET, "The worker."),
 	FIELD_ID(struct worker, org_id, "or", COLUMN_SET, "The provider that it belongs to."),
@@ -135,29 +156,16 @@ static const struct field worker_fields[] = {
 		  "Memory on offer in MiB."),
 	FIELD_INT(struct worker, disk_mib, 0, COUNT_MAX, 0, COLUMN, "Disk on offer in MiB."),
 	FIELD_INT(struct worker, gpus, 0, GPUS_MAX, 0, COLUMN, "GPUs on offer."),
-	FIELD_INT(struct worker, used_cpu_milli, 0, COUNT_MAX, 0, COLUMN,
-		  "CPU that leases hold, in thousandths of a hardware thread."),
-	FIELD_INT(struct worker, used_memory_mib, 0, COUNT_MAX, 0, COLUMN,
-		  "Memory that leases hold, in MiB."),
-	FIELD_INT(struct worker, used_disk_mib, 0, COUNT_MAX, 0, COLUMN,
-		  "Disk that leases hold, in MiB."),
-	FIELD_INT(struct worker, used_gpus, 0, GPUS_MAX, 0, COLUMN, "GPUs that leases hold."),
+	WORKER_USED,
 	FIELD_TIME(struct worker, joined_ms, COLUMN, "When it joined."),
-	FIELD_TIME(struct worker, seen_ms, COLUMN, "When it was last heard."),
-	FIELD_TIME(struct worker, offline_since_ms, COLUMN,
-		   "Since when it is silent; absent: it is not."),
+	WORKER_HEARD,
 	FIELD_TEXT(struct worker, boot_id, 0, 64, COLUMN | FIELD_LINE,
 		   "Changes each time that its process starts."),
 	FIELD_INT(struct worker, desired_rev, 0, COUNT_MAX, 0, COLUMN,
 		  "Counts the changes to what it is told to run."),
 	FIELD_PPM(struct worker, uptime_ppm, COLUMN,
 		  "Share of the last 30 days that it was online, in millionths."),
-	FIELD_PPM(struct worker, reliability_ppm, COLUMN,
-		  "Uptime times the share of leases that it did not fail, in millionths."),
-	FIELD_INT(struct worker, leases_ok, 0, COUNT_MAX, 0, COLUMN, "Leases that it served."),
-	FIELD_INT(struct worker, leases_failed, 0, COUNT_MAX, 0, COLUMN,
-		  "Leases that it failed."),
-	FIELD_TIME(struct worker, updated_ms, COLUMN, "When this record last changed."),
+	WORKER_SERVED,
 	FIELD_BOOL(struct worker, simulated, COLUMN,
 		   "Not hardware; never on a production network."),
 };
@@ -172,28 +180,15 @@ static const struct field worker_standing_fields[] = {
 		   "Its ed25519 key, hexadecimal."),
 	FIELD_ENUM(struct worker, state, worker_state_names, WORKER_OFFLINE, COLUMN,
 		   "What the server sees."),
-	FIELD_INT(struct worker, used_cpu_milli, 0, COUNT_MAX, 0, COLUMN,
-		  "CPU that leases hold, in thousandths of a hardware thread."),
-	FIELD_INT(struct worker, used_memory_mib, 0, COUNT_MAX, 0, COLUMN,
-		  "Memory that leases hold, in MiB."),
-	FIELD_INT(struct worker, used_disk_mib, 0, COUNT_MAX, 0, COLUMN,
-		  "Disk that leases hold, in MiB."),
-	FIELD_INT(struct worker, used_gpus, 0, GPUS_MAX, 0, COLUMN, "GPUs that leases hold."),
-	FIELD_TIME(struct worker, seen_ms, COLUMN, "When it was last heard."),
-	FIELD_TIME(struct worker, offline_since_ms, COLUMN,
-		   "Since when it is silent; absent: it is not."),
+	WORKER_USED,
+	WORKER_HEARD,
 	FIELD_TEXT(struct worker, boot_id, 0, 64, COLUMN | FIELD_FIXED | FIELD_LINE,
 		   "Changes each time that its process starts."),
 	FIELD_INT(struct worker, desired_rev, 0, COUNT_MAX, 0, COLUMN,
 		  "Counts the changes to what it is told to run."),
 	FIELD_PPM(struct worker, uptime_ppm, COLUMN | FIELD_FIXED,
 		  "Share of the last 30 days that it was online, in millionths."),
-	FIELD_PPM(struct worker, reliability_ppm, COLUMN,
-		  "Uptime times the share of leases that it did not fail, in millionths."),
-	FIELD_INT(struct worker, leases_ok, 0, COUNT_MAX, 0, COLUMN, "Leases that it served."),
-	FIELD_INT(struct worker, leases_failed, 0, COUNT_MAX, 0, COLUMN,
-		  "Leases that it failed."),
-	FIELD_TIME(struct worker, updated_ms, COLUMN, "When this record last changed."),
+	WORKER_SERVED,
 };
 TYPE(worker_standing, worker, "What a heartbeat reads of a worker, and moves.");
 
